@@ -1,0 +1,1 @@
+"""The Feast repository: entities, sources, views, services and the offline store that reads the lake."""

@@ -1,0 +1,1 @@
+"""Daily product recommendation as Dagster software-defined assets. Start at `definitions.py`."""

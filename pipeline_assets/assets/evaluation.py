@@ -1,0 +1,86 @@
+"""Group `evaluation`: is the new model better, and is it promoted. Belongs here: the report and the alias. Does not: the rules (promotion.py)."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from pipeline_assets.assets.common import ML_TEAM, png
+from pipeline_assets.assets.training import feature_days, lookback
+from pipeline_assets.partitions import daily, day_of
+from pipeline_assets.recommender.promotion import GatePolicy
+from pipeline_assets.recommender.report import metric_table
+from pipeline_assets.resources.evaluation_run import METRICS, evaluate
+from pipeline_assets.resources.feature_store import FeatureStoreResource
+from pipeline_assets.resources.lake import Lake
+from pipeline_assets.resources.release import promote
+from pipeline_assets.resources.tracking import Tracking
+from pipeline_assets.settings import get_settings
+
+GROUP = "evaluation"
+
+
+@dg.asset(
+    key=[GROUP, "evaluation_report"],
+    deps=[
+        dg.AssetKey(["training", "model"]),
+        *(dg.AssetDep(dg.AssetKey(["features", name]), partition_mapping=lookback(feature_days())) for name in ("customer", "product", "customer_product")),
+        dg.AssetDep(dg.AssetKey(["warehouse", "fct_purchases"]), partition_mapping=lookback(feature_days())),
+    ],
+    group_name=GROUP,
+    owners=ML_TEAM,
+    kinds={"lightgbm", "mlflow"},
+    tags={"layer": GROUP},
+    code_version="1",
+    partitions_def=daily,
+    description="One evaluation of training/model of the day against the champion, popularity, decayed personal frequency and TIFU-KNN, on the same "
+    "customers of the newest complete weeks, none of which was trained on. HTML, model card and plots are kept in MLflow. Read by evaluation/promotion.",
+)
+def evaluation_report(
+    context: dg.AssetExecutionContext, lake: Lake, feature_store: FeatureStoreResource, tracking: Tracking
+) -> dg.MaterializeResult:
+    result = evaluate(
+        lake, feature_store, tracking, day_of(context), get_settings(), gate_policy(), context.run_id, datetime.now(UTC), context.log.info
+    )
+    return dg.MaterializeResult(
+        metadata={
+            "mlflow_run_id": result.run_id,
+            "outcome": result.decision.outcome,
+            "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in result.decision.reasons)),
+            "metrics": dg.MetadataValue.md(metric_table(result.summaries, METRICS)),
+            "ndcg_at_10": result.summaries["ranker"]["ndcg"],
+            "coverage_at_10": result.coverage,
+            "customer_weeks": result.customer_weeks,
+            "report": dg.MetadataValue.path(str(result.html_path)),
+            **{name: png(image, name) for name, image in result.plots.items()},
+        }
+    )
+
+
+def gate_policy() -> GatePolicy:
+    """The gate's policy with the settings' least number of customers."""
+    return GatePolicy(min_customers=get_settings().training.gate_min_customers)
+
+
+@dg.asset(
+    key=[GROUP, "promotion"],
+    deps=[[GROUP, "evaluation_report"]],
+    group_name=GROUP,
+    owners=ML_TEAM,
+    kinds={"mlflow"},
+    tags={"layer": GROUP},
+    code_version="1",
+    partitions_def=daily,
+    description="One decision: the model of the day is registered in MLflow as a version with its reasons; alias champion moves only when the gate "
+    "says promote. From evaluation/evaluation_report. Read by deployment/bundle.",
+)
+def promotion(context: dg.AssetExecutionContext, lake: Lake, tracking: Tracking) -> dg.MaterializeResult:
+    result = promote(lake, tracking, day_of(context), context.run_id)
+    return dg.MaterializeResult(
+        metadata={
+            "outcome": result.outcome,
+            "model_version": result.version,
+            "champion_version": result.champion_version,
+            "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in result.reasons)),
+            "mlflow_run_id": result.run_id,
+        }
+    )

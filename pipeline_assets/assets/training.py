@@ -1,0 +1,89 @@
+"""Group `training`: labelled examples and the model. Belongs here: what is trained on which days. Does not: how."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from pipeline_assets.assets.common import ML_TEAM, png
+from pipeline_assets.partitions import daily, day_of
+from pipeline_assets.resources.feature_store import FeatureStoreResource
+from pipeline_assets.resources.lake import Lake, digest
+from pipeline_assets.resources.training_data import build_training_set, training_weeks
+from pipeline_assets.resources.training_run import train_and_log
+from pipeline_assets.settings import get_settings
+
+GROUP = "training"
+
+
+def lookback(days: int) -> dg.TimeWindowPartitionMapping:
+    """A training day reads this many days of features, not only its own."""
+    return dg.TimeWindowPartitionMapping(start_offset=-days, end_offset=0)
+
+
+def feature_days() -> int:
+    """How far back the oldest label week can be."""
+    training = get_settings().training
+    return training.horizon_days * (training.label_weeks + training.evaluation_weeks + 1)
+
+
+@dg.asset(
+    key=[GROUP, "training_set"],
+    deps=[
+        *(dg.AssetDep(dg.AssetKey(["features", name]), partition_mapping=lookback(feature_days())) for name in ("customer", "product", "customer_product")),
+        dg.AssetDep(dg.AssetKey(["warehouse", "fct_purchases"]), partition_mapping=lookback(feature_days())),
+    ],
+    group_name=GROUP,
+    owners=ML_TEAM,
+    kinds={"feast", "deltalake"},
+    tags={"layer": GROUP},
+    code_version="1",
+    partitions_def=daily,
+    description="One row: one candidate of one customer in one label week, with its features as of the week's first morning and whether it was "
+    "bought. From weekly partitions of features/*, point-in-time through Feast, on days with passed verdicts only. Fresh weekly. Read by training/model.",
+)
+def training_set(context: dg.AssetExecutionContext, lake: Lake, feature_store: FeatureStoreResource) -> dg.MaterializeResult:
+    day, settings = day_of(context), get_settings()
+    weeks = training_weeks(lake, day, settings)
+    table = build_training_set(lake, feature_store, day, weeks, settings.training, context.log.info)
+    lake.replace_days("training/training_set", table, [day], context.run_id)
+    content = digest(table)
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": len(table),
+            "digest": content,
+            "label_weeks": [str(d) for d in (*weeks.training, *weeks.early_stopping)],
+            "positives": int(table["label"].to_numpy().sum()),
+            "table": lake.uri("training/training_set"),
+        },
+        data_version=dg.DataVersion(content),
+    )
+
+
+@dg.asset(
+    key=[GROUP, "model"],
+    deps=[[GROUP, "training_set"]],
+    group_name=GROUP,
+    owners=ML_TEAM,
+    kinds={"lightgbm", "mlflow"},
+    tags={"layer": GROUP},
+    code_version="1",
+    partitions_def=daily,
+    required_resource_keys={"mlflow", "lake"},  # dagster-mlflow's resource is of the older kind, which cannot be an argument
+    description="One ranker: LightGBM LambdaRank trained on training/training_set of the day, one MLflow run with parameters, data digests, "
+    "environment and plots. Fresh weekly, or when drift asks for it. Read by evaluation/evaluation_report.",
+)
+def model(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
+    lake: Lake = context.resources.lake
+    outcome = train_and_log(lake, day_of(context), get_settings(), context.resources.mlflow, context.run_id, datetime.now(UTC))
+    return dg.MaterializeResult(
+        metadata={
+            "mlflow_run_id": outcome.run_id,
+            "digest": outcome.tree_digest,
+            "trained_through": outcome.trained_through.isoformat(),
+            "trees": outcome.trees,
+            "stopping_ndcg": outcome.stopping_ndcg,
+            "importance": png(outcome.importance_plot, "feature importance"),
+            "parameters": dg.MetadataValue.json(outcome.params),
+        },
+        data_version=dg.DataVersion(outcome.tree_digest),
+    )

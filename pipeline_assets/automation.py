@@ -1,0 +1,150 @@
+"""Everything that happens by itself, written down once: jobs, schedules, sensors, each with its reason.
+
+Belongs here: what is started when. Does not: what a run does (assets) or how a verdict is reached (monitoring).
+Runs are requested by partition with a run key, so that a double tick or a second scheduler has one effect. Declarative automation
+conditions are not used: they follow the wall clock's newest partition, and this pipeline also lives on a replay clock (stack.md);
+whoever adds one must add `all_deps_blocking_checks_passed()` (reliability.md E2; a contract test looks for it).
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+
+import dagster as dg
+
+from pipeline_assets.monitoring.retraining import decide_retraining
+from pipeline_assets.resources.alerts import Alert, Alerts
+from pipeline_assets.resources.lake import Lake
+from pipeline_assets.resources.sources import SourceResource
+from pipeline_assets.settings import get_settings
+
+RUNBOOK = "docs/runbook.md"
+MAX_DAYS_A_TICK = 7  # after three days down the sensor catches up in order without flooding the queue
+
+_INGEST = dg.AssetSelection.groups("raw", "validated", "warehouse")
+_FEATURES = dg.AssetSelection.assets(["features", "customer"], ["features", "product"], ["features", "customer_product"])
+_ONLINE = dg.AssetSelection.assets(["features", "online_store"])
+_SERVE = dg.AssetSelection.groups("deployment", "recommendations")
+_MONITOR = dg.AssetSelection.groups("monitoring")
+_DRIFT = dg.AssetSelection.assets(["monitoring", "drift_report"])
+
+_RUN = {"dagster/max_retries": "1"}  # a second try for a locked database or a lost worker; a blocked day fails both
+
+ingest = dg.define_asset_job("ingest", _INGEST, description="Land, validate and build the marts: one day or a range in one run.", tags=_RUN)
+build_features = dg.define_asset_job("features", _FEATURES, description="Features as of one day.", tags=_RUN)
+first_days = dg.define_asset_job(
+    "first_days", _INGEST | _FEATURES | _DRIFT, description="A business day before the first champion: everything that needs no model.", tags=_RUN
+)
+every_day = dg.define_asset_job(
+    "every_day", _INGEST | _FEATURES | _ONLINE | _SERVE | _MONITOR, description="A business day: from its raw data to live recommendations.", tags=_RUN
+)
+training = dg.define_asset_job(
+    "training",
+    dg.AssetSelection.groups("training", "evaluation"),
+    description="Train, evaluate, decide. Weekly, and when inputs drift.",
+    tags=_RUN,
+)
+publish = dg.define_asset_job(
+    "publish", _ONLINE | _SERVE | _MONITOR, description="Serve a day with the champion: online store, bundle, recommendations, release, monitors.", tags=_RUN
+)
+retraining = dg.define_asset_job(
+    "retraining",
+    dg.AssetSelection.groups("training", "evaluation") | _ONLINE | _SERVE,
+    description="Train, evaluate, decide, and publish the day with whoever is champion then.",
+    tags=_RUN,
+)
+JOBS = [ingest, build_features, first_days, every_day, training, publish, retraining]
+
+
+def has_champion(lake: Lake) -> bool:
+    """Whether any model was ever promoted (read from the lake: importing MLflow would cost every tick 3 CPU s)."""
+    if not lake.exists("evaluation/promotion"):
+        return False
+    return any(version != "none" for version in lake.read("evaluation/promotion", columns=["champion_version"])["champion_version"].to_pylist())
+
+
+@dg.sensor(
+    name="new_day",
+    jobs=[first_days, every_day],
+    minimum_interval_seconds=60,
+    description="Requests exactly the business days that have arrived and were never landed, oldest first.",
+)
+def new_day(context: dg.SensorEvaluationContext, source: SourceResource, lake: Lake) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    landed = context.instance.get_materialized_partitions(dg.AssetKey(["raw", "purchases"]))
+    arrived = [day for day in source.arrived_days() if day.isoformat() not in landed]
+    if not arrived:
+        yield dg.SkipReason("no business day has arrived that was not landed")
+        return
+    job = every_day if has_champion(lake) else first_days
+    for day in arrived[:MAX_DAYS_A_TICK]:
+        yield dg.RunRequest(run_key=f"day-{day}", job_name=job.name, partition_key=day.isoformat(), tags={"started_by": "sensor new_day"})
+
+
+@dg.schedule(
+    name="weekly_training",
+    job=retraining,
+    cron_schedule="0 7 * * 1",
+    description="Monday 07:00: retrain as of the newest day with features. The cadence follows the measured cost of stale models: lists lose "
+    "little from an older model, so a week is enough (evaluation.md).",
+    execution_timezone=get_settings().calendar.time_zone,
+)
+def weekly_training(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+    days = context.instance.get_materialized_partitions(dg.AssetKey(["features", "customer_product"]))
+    if not days:
+        return dg.SkipReason("no business day has features yet")
+    return dg.RunRequest(run_key=f"weekly-{max(days)}", partition_key=max(days), tags={"started_by": "schedule weekly_training"})
+
+
+@dg.sensor(
+    name="retrain_on_drift",
+    job=retraining,
+    minimum_interval_seconds=60,
+    description="Requests training for a day whose drift report says drift, with cool-down and a guard against a broken upstream.",
+)
+def retrain_on_drift(context: dg.SensorEvaluationContext, lake: Lake, alerts: Alerts) -> dg.SensorResult | dg.SkipReason:
+    # A cursor over event ids: asset sensors look at the newest event only and would skip partitions of a range run.
+    reports = context.instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=dg.AssetKey(["monitoring", "drift_report"]), after_storage_id=int(context.cursor or 0)), limit=50, ascending=True
+    )
+    if not reports.records:
+        return dg.SkipReason("no new drift report")
+    trained = [date.fromisoformat(key) for key in context.instance.get_materialized_partitions(dg.AssetKey(["training", "model"]))]
+    requests, reasons = [], []
+    for record in reports.records:
+        event = record.asset_materialization
+        assert event is not None, "a materialization record has its event"
+        assert event.partition is not None, "drift reports are partitioned"
+        day = date.fromisoformat(event.partition)
+        verdict = str(event.metadata["verdict"].value)
+        week = [day - timedelta(days=n) for n in range(7)]
+        passed = set(lake.passed_days(["purchases"], week[-1], week[0]))
+        blocked = [d for d in reversed(week) if d not in passed and d >= get_settings().calendar.first_day]
+        decision = decide_retraining(verdict, day, trained, get_settings().monitoring.retrain_cooldown_days, blocked)
+        reasons.append(decision.reason)
+        if verdict == "drift":
+            alerts.send(Alert("input_drift", "warning", decision.reason, f"{RUNBOOK}#input-drift", datetime.now(UTC), {"day": str(day), "retraining": decision.is_requested}))
+        if decision.is_requested:
+            trained.append(day)
+            requests.append(
+                dg.RunRequest(run_key=f"drift-{day}", partition_key=day.isoformat(), tags={"started_by": "sensor retrain_on_drift", "reason": decision.reason})
+            )
+    return dg.SensorResult(
+        run_requests=requests, skip_reason=None if requests else dg.SkipReason("; ".join(reasons[-3:])), cursor=str(reports.records[-1].storage_id)
+    )
+
+
+@dg.run_failure_sensor(
+    name="alert_on_failure",
+    monitor_all_code_locations=False,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Every failed run is an alert: log and webhook.",
+)
+def alert_on_failure(context: dg.RunFailureSensorContext, alerts: Alerts) -> None:
+    run = context.dagster_run
+    steps = context.get_step_failure_events()
+    cause = steps[0].event_specific_data.error.message.splitlines()[0] if steps else context.failure_event.message
+    details = {"run_id": run.run_id, "job": run.job_name, "partition": run.tags.get("dagster/partition", ""), "steps": [s.step_key for s in steps], "cause": cause}
+    alerts.send(Alert("run_failed", "critical", f"run {run.run_id[:8]} of {run.job_name} failed: {cause}"[:500], f"{RUNBOOK}#run-failed", datetime.now(UTC), details))
+
+
+SCHEDULES = [weekly_training]
+SENSORS = [new_day, retrain_on_drift, alert_on_failure]

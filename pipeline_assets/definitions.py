@@ -1,0 +1,45 @@
+"""The table of contents, and the only wiring. `build_defs(settings)` is the seam for tests."""
+
+from __future__ import annotations
+
+import dagster as dg
+from dagster_dbt import DbtCliResource
+
+import pipeline_assets.assets
+import pipeline_assets.checks
+from pipeline_assets import automation
+from pipeline_assets.assets.warehouse import project
+from pipeline_assets.resources.alerts import Alerts
+from pipeline_assets.resources.feature_store import FeatureStoreResource
+from pipeline_assets.resources.lake import local_lake
+from pipeline_assets.resources.sources import SourceResource
+from pipeline_assets.resources.tracking import Tracking, mlflow_run
+from pipeline_assets.resources.warehouse import Warehouse
+from pipeline_assets.settings import Settings, get_settings
+
+
+def build_defs(settings: Settings) -> dg.Definitions:
+    """All assets, checks, jobs, sensors and the resources of these settings."""
+    artifact_root = str(settings.data_dir / "mlflow_artifacts")
+    return dg.Definitions(
+        assets=dg.load_assets_from_package_module(pipeline_assets.assets),
+        asset_checks=dg.load_asset_checks_from_package_module(pipeline_assets.checks),
+        jobs=automation.JOBS,
+        schedules=automation.SCHEDULES,
+        sensors=automation.SENSORS,
+        # One process per run: a fresh process per step costs 7 CPU s of imports, an in-process step 0.1 (performance.md).
+        executor=dg.in_process_executor,
+        resources={
+            "source": SourceResource(),
+            "lake": local_lake(settings.data_dir),
+            "dbt": DbtCliResource(project_dir=project),
+            "warehouse": Warehouse(path=str(settings.data_dir / "marts.duckdb")),
+            "feature_store": FeatureStoreResource(),
+            "mlflow": mlflow_run.configured({"tracking_uri": settings.mlflow_uri, "artifact_root": artifact_root}),
+            "tracking": Tracking(tracking_uri=settings.mlflow_uri, artifact_root=artifact_root),
+            "alerts": Alerts(webhook_url=settings.monitoring.webhook_url.get_secret_value()),
+        },
+    )
+
+
+defs = build_defs(get_settings())

@@ -1,0 +1,198 @@
+"""Realised quality: what became of the batch recommendations once their labels are complete. No label, no verdict."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from pipeline_assets.recommender.columns import AMOUNT, AS_OF, CUSTOMER_ID, PRODUCT_ID
+from pipeline_assets.recommender.columns import EVENT_DATE as DAY
+from pipeline_assets.recommender.errors import ConfigurationError, SchemaError
+from pipeline_assets.recommender.metrics import per_customer_metrics, summarise
+
+QualityVerdict = Literal["ok", "degraded", "unknown"]
+METRICS = ("ndcg", "recall", "revenue")
+LABELS_AS_OF = "labels_as_of"
+COLUMNS = (
+    AS_OF,
+    LABELS_AS_OF,
+    "horizon_days",
+    "maturity",
+    "reason",
+    "k",
+    "labelled_days",
+    "customers",
+    *METRICS,
+    "ndcg_standard_error",
+)
+
+
+@dataclass(frozen=True)
+class QualityPolicy:
+    """When realised quality counts as degraded, and when it is not known."""
+
+    # The service level (reliability.md): NDCG@10 at least the champion's baseline less 3 %.
+    max_relative_loss: float = 0.03
+    # A week of daily slates, so that every weekday is judged once.
+    judged_days: int = 7
+    # One lost label day makes the slates of 7 days unknown for ever; looking back 14 steps over it. Two lost days, or a
+    # stopped stream, leave fewer than `judged_days` complete, and the verdict is unknown on the second day. Older days
+    # than that say nothing of the lists served now, also when it was the recommendations that stopped.
+    lookback_days: int = 14
+    # NDCG differs by 0.25 between customers (13 days of September 2017): 200 give a standard error of 0.018, 6 %.
+    min_customers: int = 200
+    # One-sided 95 %: the interval's upper end must be below the limit.
+    z: float = 1.645
+    # One scalar baseline follows the calendar: one method had NDCG .249 to .281 on three windows (evaluation.md), a
+    # range of 12 %, so a standard deviation of .12 / 1.69 = 7 %. Measured: lists 8 weeks old (-14 %) then pass as
+    # ok, and are degraded against a baseline of the same days, which needs no such allowance. Prefer that one.
+    calendar_sd_share: float = 0.07
+
+
+@dataclass(frozen=True)
+class QualityDecision:
+    """The verdict and why; `value` and `limit` are NDCG@k (NaN when unknown)."""
+
+    verdict: QualityVerdict
+    reasons: tuple[str, ...]
+    value: float
+    limit: float
+
+
+def realised_quality(
+    slates_by_day: Mapping[dt.date, pd.DataFrame],
+    purchases: pd.DataFrame,
+    horizon_days: int,
+    as_of: dt.date,
+    k: int,
+    *,
+    label_days: Collection[dt.date] | None = None,
+) -> pd.DataFrame:
+    """Quality of the slates of every day D against purchases of business days D+1 to D+horizon_days.
+
+    Args:
+        slates_by_day: D -> long slates (customer_id, rank, product_id).
+        purchases: customer_id, product_id, event_date, amount (currency); rows after `as_of` are not looked at.
+        horizon_days: length of the label window, days.
+        as_of: last business day whose purchases should be there.
+        k: length of the list that is judged.
+        label_days: business days whose purchases are there and valid. Default: the days that have a purchase, so that a
+            day on which the shop was shut is unknown unless it is named here.
+
+    Returns:
+        One row per D, ascending: as_of (D), labels_as_of (the argument), horizon_days, maturity, reason, k,
+        labelled_days, customers (with a target), ndcg, recall, revenue (shares, 0-1), ndcg_standard_error (over
+        customers). maturity is 'complete'; 'partial' while the window is open and no day is missing; 'unknown' when a
+        label day that is due is missing (or there are no slates, or no target). Figures are NaN unless 'complete': a
+        stopped label stream is not a quality of zero.
+
+    Raises:
+        SchemaError: a column is missing, or horizon_days or k is below 1.
+    """
+    missing = [name for name in (CUSTOMER_ID, PRODUCT_ID, DAY, AMOUNT) if name not in purchases.columns]
+    if missing or horizon_days < 1 or k < 1:
+        raise SchemaError(
+            "realised quality",
+            found=f"missing {missing}, horizon_days {horizon_days}, k {k}",
+            wanted=f"purchases with {CUSTOMER_ID}, {PRODUCT_ID}, {DAY}, {AMOUNT}; horizon_days and k of 1 or more",
+            fix="pass the validated purchases and the settings",
+        )
+    purchases = purchases.assign(**{DAY: pd.to_datetime(purchases[DAY]).dt.normalize()})
+    purchases = purchases[purchases[DAY] <= pd.Timestamp(as_of)]
+    days = purchases[DAY]
+    known = set(label_days) if label_days is not None else set(days.dt.date.unique())
+    rows = []
+    for day in sorted(slates_by_day):
+        window = [day + dt.timedelta(days=offset) for offset in range(1, horizon_days + 1)]
+        due = [label_day for label_day in window if label_day <= as_of]
+        absent = [label_day for label_day in due if label_day not in known]
+        row: dict[str, object] = dict.fromkeys(COLUMNS, math.nan)
+        row |= {
+            AS_OF: day,
+            LABELS_AS_OF: as_of,
+            "horizon_days": horizon_days,
+            "k": k,
+            "labelled_days": len(due) - len(absent),
+            "customers": 0,
+        }
+        in_window = (days > pd.Timestamp(day)) & (days <= pd.Timestamp(window[-1]))
+        if absent:
+            reason = f"no labels of {absent[0]} ({len(absent)} of {len(due)} due days missing)"
+            row |= {"maturity": "unknown", "reason": reason}
+        elif len(due) < horizon_days:
+            row |= {"maturity": "partial", "reason": f"window open until {window[-1]}"}
+        elif slates_by_day[day].empty:
+            row |= {"maturity": "unknown", "reason": "no slates"}
+        elif not in_window.any():
+            row |= {"maturity": "unknown", "reason": "no purchase in the window"}
+        else:
+            history = purchases.loc[days <= pd.Timestamp(day), [CUSTOMER_ID, PRODUCT_ID]].drop_duplicates()
+            row |= _measure(slates_by_day[day], purchases[in_window], history, k)
+        rows.append(row)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _measure(slates: pd.DataFrame, bought: pd.DataFrame, history: pd.DataFrame, k: int) -> dict[str, object]:
+    targets = bought.groupby([CUSTOMER_ID, PRODUCT_ID], as_index=False)[AMOUNT].sum()
+    per_customer = per_customer_metrics(slates, targets, history, k)
+    summary = summarise(per_customer)
+    customers = len(per_customer)
+    error = float(per_customer["ndcg"].std(ddof=1) / math.sqrt(customers)) if customers > 1 else math.nan
+    figures = {name: summary[name] for name in METRICS}
+    return {"maturity": "complete", "reason": "", "customers": customers, "ndcg_standard_error": error, **figures}
+
+
+def quality_decision(
+    history: pd.DataFrame, baseline: float | Mapping[dt.date, float], policy: QualityPolicy
+) -> QualityDecision:
+    """Judge the latest complete days of `realised_quality` against the champion's baseline.
+
+    Args:
+        history: rows of `realised_quality`, one per D.
+        baseline: NDCG@k the champion was promoted with; better, D -> NDCG@k of a fixed comparison method on the same
+            window, scaled to the champion's level at promotion: then a weak week of the calendar alarms nobody.
+        policy: the limits.
+
+    Returns:
+        'degraded' when even the upper end of the interval is below baseline x (1 - max_relative_loss); 'ok' otherwise;
+        'unknown' with fewer than `judged_days` complete days, enough customers each, among the last `lookback_days` of
+        closed or broken windows and not older than that many days before the newest window that could be closed.
+
+    Raises:
+        ConfigurationError: a baseline is not a positive number.
+    """
+    is_paired = isinstance(baseline, Mapping)
+    by_day = dict(baseline) if isinstance(baseline, Mapping) else dict.fromkeys(history[AS_OF], float(baseline))
+    bad = [value for value in by_day.values() if not (math.isfinite(value) and value > 0)]
+    if bad:
+        raise ConfigurationError(
+            "quality baseline", found=bad[0], wanted="numbers above 0", fix="evaluate the champion"
+        )
+    closed = history[history["maturity"] != "partial"].sort_values(AS_OF).tail(policy.lookback_days)
+    if len(closed):
+        newest = history[LABELS_AS_OF].max() - dt.timedelta(days=int(history["horizon_days"].max()))
+        closed = closed[closed[AS_OF] > newest - dt.timedelta(days=policy.lookback_days)]
+    usable = closed[(closed["maturity"] == "complete") & (closed["customers"] >= policy.min_customers)]
+    judged = usable[usable[AS_OF].isin(list(by_day))].tail(policy.judged_days)
+    if len(judged) < policy.judged_days:
+        found = f"{len(judged)} of the last {len(closed)} closed days can be judged, {policy.judged_days} needed"
+        gaps = closed.loc[closed["maturity"] == "unknown", "reason"].tail(1)
+        return QualityDecision("unknown", (found, *(f"latest gap: {reason}" for reason in gaps)), math.nan, math.nan)
+    value = float(judged["ndcg"].mean())
+    level = float(np.mean([by_day[day] for day in judged[AS_OF]]))
+    # Windows of neighbouring days overlap, so their errors are taken as one: the mean has the mean standard error.
+    error = float(judged["ndcg_standard_error"].mean())
+    calendar = 0.0 if is_paired else policy.calendar_sd_share * level
+    upper = value + policy.z * math.hypot(error, calendar)
+    limit = level * (1.0 - policy.max_relative_loss)
+    reason = (
+        f"NDCG {value:.4f} over {len(judged)} days to {judged[AS_OF].iloc[-1]} (upper end {upper:.4f}), "
+        f"limit {limit:.4f} = baseline {level:.4f} less {policy.max_relative_loss:.0%}"
+    )
+    return QualityDecision("degraded" if upper < limit else "ok", (reason,), value, limit)

@@ -1,0 +1,1 @@
+"""Pure recommendation code: no Dagster, MLflow, Feast, clock, unseeded randomness or environment."""

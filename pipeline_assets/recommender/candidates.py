@@ -1,0 +1,103 @@
+"""Which products are scored for a customer: history, collaborative filtering, favourite types, promotions, popularity.
+
+Sources are ranked on their own and merged; a product keeps its first source's place. Sizes follow the measured value of each
+source: repeats are nearly all of the hits (evaluation.md), so history has the most places.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from pipeline_assets.recommender.aggregates import Snapshot
+from pipeline_assets.recommender.retriever import item_neighbour_scores
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+N_HISTORY, N_NEIGHBOURS, N_TYPE, N_PROMOTED, N_POPULAR = 180, 30, 40, 30, 20
+SOURCES = ("history", "neighbours", "type", "promoted", "popular")
+
+
+def candidates(snapshot: Snapshot) -> pd.DataFrame:
+    """Candidates of every customer.
+
+    Returns:
+        One row per customer and product: customer, product (dense keys), source (index into `SOURCES`, the first that
+        named it), place (rank within that source, 1 is best), knn_score (float32, 0 when not similar to anything bought),
+        sorted by customer, source and place. Also left in the connection as temporary table `candidate`.
+    """
+    con = snapshot.con
+    scores = _neighbours(snapshot)
+    con.register("neighbour", scores)
+    con.execute("drop table if exists temp.candidate")
+    con.execute(
+        f"""
+        create temp table candidate as
+        with history as (
+            select customer, product, 0 as source, row_number() over (partition by customer order by decayed_slow desc, product) as place
+            from pair
+        ), type_popularity as (
+            select product, type, row_number() over (partition by type order by orders_28d desc, orders_91d desc, product) as type_place
+            from item where orders_28d > 0
+        ), favourite as (
+            select customer, type, type_decayed,
+                row_number() over (partition by customer order by type_decayed desc, type) as favourite_place
+            from affinity
+        ), by_type as (
+            select customer, product, 2 as source,
+                row_number() over (partition by customer order by type_decayed / (1 + type_place) desc, product) as place
+            from favourite join type_popularity using (type) where favourite_place <= 40 and type_place <= 5
+        ), promoted as (
+            select customer, product, 3 as source,
+                row_number() over (partition by customer order by type_decayed * ln(1 + orders_28d) desc, product) as place
+            from favourite join item using (type)
+            where favourite_place <= 60 and orders_28d > 0 and (mailer_share > 0 or display_share > 0.2)
+        ), popular as (
+            select product, row_number() over (order by orders_28d desc, product) as place from item where orders_28d > 0
+        ), everything as (
+            select * from history where place <= {N_HISTORY}
+            union all select customer, product, 1, place from neighbour where place <= {N_NEIGHBOURS}
+            union all select * from by_type where place <= {N_TYPE}
+            union all select * from promoted where place <= {N_PROMOTED}
+            union all select customer, product, 4, place from customer cross join popular where place <= {N_POPULAR}
+        )
+        select customer, product, min(source)::tinyint as source, arg_min(place, source)::smallint as place
+        from everything group by customer, product order by customer, source, place, product
+        """
+    )
+    con.unregister("neighbour")
+    con.register("knn", scores[["customer", "product", "knn_score"]])
+    frame = con.execute(
+        """
+        select candidate.*, coalesce(knn.knn_score, 0)::float as knn_score
+        from candidate left join knn using (customer, product) order by customer, source, place, product
+        """
+    ).df()
+    con.unregister("knn")
+    return frame
+
+
+def _neighbours(snapshot: Snapshot) -> pd.DataFrame:
+    """The best scored products per customer by collaborative filtering: customer, product, knn_score, place among products not yet bought."""
+    bought = snapshot.con.execute("select customer, product, decayed_slow from pair order by customer, product").df()
+    n_customers = snapshot.con.execute("select count(*) from customer").fetchall()[0][0]
+    customer, product = bought["customer"].to_numpy(np.int32), bought["product"].to_numpy(np.int32)
+    items, scores = item_neighbour_scores(customer, product, bought["decayed_slow"].to_numpy(), n_customers)
+    new = scores.copy()
+    position = np.searchsorted(items, product)
+    inside = (position < len(items)) & (items[np.minimum(position, len(items) - 1)] == product)
+    new[customer[inside], position[inside]] = 0.0
+    rows = np.arange(n_customers)[:, None]
+    top = min(N_NEIGHBOURS, len(items))
+    best: NDArray[np.intp] = np.sort(np.argpartition(-new, top - 1, axis=1)[:, :top], axis=1)
+    best = np.take_along_axis(best, np.argsort(-new[rows, best], axis=1, kind="stable"), axis=1)
+    place = np.zeros_like(scores, dtype=np.int16)
+    place[rows, best] = np.where(new[rows, best] > 0, np.arange(1, best.shape[1] + 1, dtype=np.int16), 0)
+    kept = scores > 0
+    who, what = np.nonzero(kept)
+    result = pd.DataFrame({"customer": who.astype(np.int32), "product": items[what], "knn_score": scores[kept], "place": place[kept]})
+    result["place"] = result["place"].where(result["place"] > 0, np.iinfo(np.int16).max)
+    return result

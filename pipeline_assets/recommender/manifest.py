@@ -1,0 +1,156 @@
+"""The manifest of a bundle and the atomic publication of its directory.
+
+Belongs here: which files a bundle has, their sizes and digests, publishing, checking. Does not: what is in them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline_assets.recommender.errors import BundleError
+
+MANIFEST = "manifest.json"
+FILES = (
+    "model.txt",
+    "features.json",
+    "products.parquet",
+    "fallback.parquet",
+    "evaluation.json",
+    "model_card.md",
+    "warmup.json",
+)
+REWRITE = "write the bundle again from its training run; a bundle is never mended in place"
+
+
+@dataclass(frozen=True)
+class BundleFile:
+    """One file of a bundle: name, bytes, SHA-256 in hexadecimal."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The signature of a bundle; `bundle_id` is derived from all but `created_at`."""
+
+    bundle_id: str
+    model_version: str
+    as_of: str
+    created_at: str
+    files: tuple[BundleFile, ...]
+
+
+def make_manifest(model_version: str, as_of: str, created_at: str, blobs: Mapping[str, bytes]) -> Manifest:
+    """The manifest of `blobs` (file name -> content)."""
+    files = tuple(BundleFile(name, len(blob), hashlib.sha256(blob).hexdigest()) for name, blob in sorted(blobs.items()))
+    return Manifest(_bundle_id(model_version, as_of, files), model_version, as_of, created_at, files)
+
+
+def publish(directory: Path, manifest: Manifest, blobs: Mapping[str, bytes]) -> Manifest:
+    """Make `directory` appear with all files at once: written and synced beside it, the manifest last, then renamed.
+
+    Returns the manifest that is there: an identical bundle that was published before is left alone.
+
+    Raises:
+        BundleError: another bundle, or a damaged one, is already at `directory`.
+    """
+    if directory.exists():
+        return _same(directory, manifest)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
+    try:
+        for name, blob in [*blobs.items(), (MANIFEST, json.dumps(asdict(manifest), indent=1).encode())]:
+            _write_synced(staging / name, blob)
+        staging.chmod(0o755)  # mkdtemp makes it private; the server may run as another user
+        _sync_directory(staging)
+        try:
+            staging.rename(directory)
+        except OSError:
+            if not directory.exists():
+                raise
+            return _same(directory, manifest)  # another writer was first
+        _sync_directory(directory.parent)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return manifest
+
+
+def verify(directory: Path) -> Manifest:
+    """Check that every file of the bundle is there with the recorded size and SHA-256; parses only the manifest.
+
+    Raises:
+        BundleError: names the file, what was found and what was wanted.
+    """
+    path = directory / MANIFEST
+    try:
+        raw = json.loads(path.read_bytes())
+        files = tuple(BundleFile(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in raw["files"])
+        manifest = Manifest(raw["bundle_id"], raw["model_version"], raw["as_of"], raw["created_at"], files)
+    except OSError as error:
+        raise BundleError(str(path), found=error.strerror, wanted="a readable manifest", fix=REWRITE) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BundleError(
+            str(path), found=f"{type(error).__name__}: {error}", wanted="a manifest", fix=REWRITE
+        ) from None
+    listed = sorted(file.path for file in files)
+    if listed != sorted(FILES):
+        raise BundleError(str(path), found=f"files {listed}", wanted=f"files {sorted(FILES)}", fix=REWRITE)
+    for file in files:
+        _verify_file(directory / file.path, file)
+    wanted_id = _bundle_id(manifest.model_version, manifest.as_of, files)
+    if manifest.bundle_id != wanted_id:
+        raise BundleError(str(path), found=f"bundle_id {manifest.bundle_id}", wanted=wanted_id, fix=REWRITE)
+    return manifest
+
+
+def _verify_file(path: Path, wanted: BundleFile) -> None:
+    try:
+        size = path.stat().st_size
+        if size != wanted.size:
+            raise BundleError(str(path), found=f"{size} bytes", wanted=f"{wanted.size} bytes", fix=REWRITE)
+        with path.open("rb") as stream:
+            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleError(str(path), found=error.strerror, wanted="a readable file", fix=REWRITE) from None
+    if sha256 != wanted.sha256:
+        raise BundleError(str(path), found=f"sha256 {sha256}", wanted=f"sha256 {wanted.sha256}", fix=REWRITE)
+
+
+def _same(directory: Path, wanted: Manifest) -> Manifest:
+    found = verify(directory)
+    if found.bundle_id != wanted.bundle_id:
+        raise BundleError(
+            str(directory), found=f"bundle {found.bundle_id}", wanted=f"bundle {wanted.bundle_id}",
+            fix="give the new model its own version; a published bundle is never overwritten",
+        )  # fmt: skip
+    return found
+
+
+def _bundle_id(model_version: str, as_of: str, files: Sequence[BundleFile]) -> str:
+    listing = sorted((file.path, file.size, file.sha256) for file in files)
+    digest = hashlib.sha256(json.dumps([model_version, as_of, listing]).encode()).hexdigest()
+    return f"{model_version}-{as_of}-{digest[:12]}"
+
+
+def _write_synced(path: Path, blob: bytes) -> None:
+    with path.open("wb") as stream:
+        stream.write(blob)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _sync_directory(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,178 @@
+"""The ranker: LightGBM LambdaRank over candidates. Trained with `lgb.train`, stored as native text, never pickled."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline_assets.recommender.errors import BundleError, NotEnoughData
+from pipeline_assets.recommender.features import CUSTOMER_FEATURES, MODEL_FEATURES, PAIR_FEATURES
+from pipeline_assets.recommender.packing import assemble, unpack
+from pipeline_assets.recommender.training_set import Catalogue, Examples
+
+if TYPE_CHECKING:
+    import lightgbm
+
+BLOCK_CUSTOMERS = 500  # scored together: 0.1 M rows, 25 MB
+
+
+@dataclass(frozen=True)
+class RankerParams:
+    """What tuning may change. Defaults were chosen on windows before 2017-11-13 (docs/adr/0005-ranker.md)."""
+
+    learning_rate: float = 0.12
+    num_leaves: int = 31
+    min_data_in_leaf: int = 200
+    feature_fraction: float = 0.6
+    bagging_fraction: float = 0.8
+    lambda_l2: float = 5.0
+    truncation_level: int = 20
+
+    def lightgbm(self, seed: int, threads: int) -> dict[str, Any]:
+        """All parameters of a training run; deterministic for a given seed, whatever the threads."""
+        return {
+            "objective": "lambdarank",
+            "metric": "ndcg",
+            "eval_at": [10],
+            "label_gain": [0, 1],
+            "lambdarank_truncation_level": self.truncation_level,
+            "learning_rate": self.learning_rate,
+            "num_leaves": self.num_leaves,
+            "min_data_in_leaf": self.min_data_in_leaf,
+            "feature_fraction": self.feature_fraction,
+            "bagging_fraction": self.bagging_fraction,
+            "bagging_freq": 1,
+            "lambda_l2": self.lambda_l2,
+            "max_bin": 127,
+            "deterministic": True,
+            "force_row_wise": True,
+            "seed": seed,
+            "num_threads": threads,
+            "verbosity": -1,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained ranker and its learning curve (NDCG@10 on the early-stopping weeks, one value per round)."""
+
+    booster: lightgbm.Booster
+    best_iteration: int
+    curve: list[float]
+
+
+def dataset(part: Examples, reference: lightgbm.Dataset | None = None) -> lightgbm.Dataset:
+    """A LightGBM dataset of examples, binned like `reference` when given."""
+    import lightgbm
+
+    return lightgbm.Dataset(
+        part.matrix,
+        label=part.label,
+        group=part.groups,
+        feature_name=list(MODEL_FEATURES),
+        reference=reference,
+        params={"max_bin": 127, "verbosity": -1},
+        free_raw_data=False,
+    )
+
+
+def train(
+    training: lightgbm.Dataset,
+    stopping: lightgbm.Dataset,
+    params: RankerParams,
+    max_rounds: int,
+    seed: int,
+    threads: int,
+    callbacks: Sequence[Any] = (),
+) -> Trained:
+    """Train with early stopping on later weeks.
+
+    Raises:
+        NotEnoughData: the model did not learn a single useful tree.
+    """
+    import lightgbm
+
+    history: dict[str, dict[str, list[float]]] = {}
+    booster = lightgbm.train(
+        params.lightgbm(seed, threads),
+        training,
+        num_boost_round=max_rounds,
+        valid_sets=[stopping],
+        valid_names=["stopping"],
+        callbacks=[
+            lightgbm.early_stopping(25, verbose=False),
+            lightgbm.record_evaluation(history),
+            *callbacks,
+        ],
+    )
+    if booster.best_iteration < 1 or booster.num_trees() < 1:
+        raise NotEnoughData("ranker", found="no tree was grown", wanted="at least one", fix="use more label weeks or a smaller min_data_in_leaf")
+    return Trained(booster, booster.best_iteration, history["stopping"]["ndcg@10"])
+
+
+def model_text(booster: lightgbm.Booster, best_iteration: int) -> str:
+    """The model as native text, cut at the best iteration."""
+    return str(booster.model_to_string(num_iteration=best_iteration))
+
+
+def tree_digest(text: str) -> str:
+    """SHA-256 of the trees. The parameters after them name threads and paths, which change nothing that is learned."""
+    return hashlib.sha256(text.split("\nparameters:")[0].encode()).hexdigest()
+
+
+def importance(booster: lightgbm.Booster) -> dict[str, float]:
+    """Share of the split gain per feature, largest first."""
+    gain = booster.feature_importance("gain")
+    total = float(gain.sum()) or 1.0
+    pairs = zip(MODEL_FEATURES, gain, strict=True)
+    return dict(sorted(((name, float(g) / total) for name, g in pairs), key=lambda pair: -pair[1]))
+
+
+def rank_customers(
+    booster: lightgbm.Booster, rows: pd.DataFrame, catalogue: Catalogue, k: int, threads: int
+) -> pd.DataFrame:
+    """The best `k` candidates of every customer: the batch twin of `Bundle.rank`, over the same `assemble` and tie-break.
+
+    Args:
+        rows: customer_id, CUSTOMER_FEATURES, candidate_ids, pair_features.
+        catalogue: product features of the same day; candidates it does not have are dropped.
+
+    Returns:
+        Slates: customer_id, rank (1..k), product_id, score.
+
+    Raises:
+        BundleError: a score is not finite.
+    """
+    place = catalogue.rows
+    slates = []
+    for start in range(0, len(rows), BLOCK_CUSTOMERS):
+        block = rows.iloc[start : start + BLOCK_CUSTOMERS]
+        lengths = block["candidate_ids"].str.len().fillna(0).astype(int).to_numpy()
+        if not lengths.sum():
+            continue
+        ids = np.concatenate([np.asarray(c, dtype=object) for c in block["candidate_ids"] if c is not None and len(c)])
+        pair = np.concatenate(
+            [unpack(blob, n, len(PAIR_FEATURES)) for blob, n in zip(block["pair_features"], lengths, strict=True) if n]
+        )
+        owner = np.repeat(np.arange(len(block)), lengths)
+        found = np.fromiter((place.get(product, -1) for product in ids), dtype=np.intp, count=len(ids))
+        kept = found >= 0
+        customers = block[list(CUSTOMER_FEATURES)].to_numpy(np.float32)[owner[kept]]
+        matrix = assemble(pair[kept], customers, catalogue.matrix[found[kept]])
+        scores = np.asarray(booster.predict(matrix, num_threads=threads), dtype=np.float64)
+        if not np.isfinite(scores).all():
+            raise BundleError("ranker", found="a score that is not finite", wanted="finite scores", fix="look at the model's training run")
+        frame = pd.DataFrame({"owner": owner[kept], "product_id": ids[kept], "score": scores})
+        frame = frame.sort_values(["owner", "score", "product_id"], ascending=[True, False, True], kind="stable")
+        frame["rank"] = frame.groupby("owner", sort=False).cumcount() + 1
+        frame = frame[frame["rank"] <= k]
+        frame["customer_id"] = block["customer_id"].to_numpy()[frame["owner"]]
+        slates.append(frame[["customer_id", "rank", "product_id", "score"]])
+    if not slates:
+        raise NotEnoughData("batch scoring", found="no customer with candidates", wanted="at least one", fix="materialise the features of the day")
+    return pd.concat(slates, ignore_index=True)

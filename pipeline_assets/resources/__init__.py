@@ -1,0 +1,1 @@
+"""One file per outside system: lake, warehouse, feature store, tracking, alerts."""

@@ -1,0 +1,181 @@
+"""From a decision to what is served: registry alias, bundle, batch recommendations, release state."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow
+import pyarrow.parquet
+
+from pipeline_assets.recommender import baselines
+from pipeline_assets.recommender.bundle import Bundle, BundleContents, FeatureLists, WarmupRequest, load_bundle, write_bundle
+from pipeline_assets.recommender.errors import BundleError, NotEnoughData
+from pipeline_assets.recommender.features import CUSTOMER_FEATURES, PAIR_FEATURES, PRODUCT_FEATURES
+from pipeline_assets.recommender.packing import unpack
+from pipeline_assets.recommender.ranker import rank_customers
+from pipeline_assets.recommender.training_set import Catalogue
+from pipeline_assets.resources.evaluation_run import EVALUATION_TABLE
+from pipeline_assets.resources.feature_store import FeatureStoreResource
+from pipeline_assets.resources.lake import Lake
+from pipeline_assets.resources.tracking import Tracking
+from pipeline_assets.resources.training_data import customer_ids, sellable_purchases
+from pipeline_assets.resources.training_run import model_run
+from pipeline_assets.schemas.tables import RECOMMENDATIONS
+from pipeline_assets.serving.probe import probe
+from pipeline_assets.serving.release_state import Release, open_state, record_live, record_refused
+from pipeline_assets.settings import Settings
+
+PROMOTION_TABLE = "evaluation/promotion"
+BUNDLE_TABLE = "deployment/bundle"
+RECOMMENDATION_TABLE = "recommendations/daily"
+N_WARMUP, N_FALLBACK = 5, 100
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """What the gate's decision did to the registry."""
+
+    outcome: str
+    version: str
+    champion_version: str
+    reasons: list[str]
+    run_id: str
+
+
+def _one(lake: Lake, table: str, day: date) -> dict[str, object]:
+    rows = lake.read(table, day, day).to_pylist()
+    if not rows:
+        raise NotEnoughData(f"{table} of {day}", found="nothing", wanted="a materialised partition", fix=f"materialise {table} for {day}")
+    return dict(rows[0])
+
+
+def promote(lake: Lake, tracking: Tracking, day: date, dagster_run_id: str) -> Promotion:
+    """Register the model of `day`; move the alias `champion` when the gate said promote."""
+    decision, trained = _one(lake, EVALUATION_TABLE, day), model_run(lake, day)
+    if decision["run_id"] != trained["run_id"]:
+        raise NotEnoughData(
+            f"evaluation of {day}", found=f"of run {decision['run_id']}", wanted=f"of the model's run {trained['run_id']}", fix="evaluate the new model first"
+        )
+    reasons = [str(reason) for reason in decision["reasons"]]  # type: ignore[attr-defined]
+    tags = {key: str(trained[key]) for key in ("as_of", "trained_through", "tree_digest", "training_set_digest", "config_digest", "commit")}
+    version = tracking.register(str(decision["run_id"]), str(decision["outcome"]), reasons, tags)
+    champion = tracking.champion()
+    result = Promotion(str(decision["outcome"]), version.version, champion.version if champion else "none", reasons, version.run_id)
+    row = {"event_date": day, "outcome": result.outcome, "version": result.version, "champion_version": result.champion_version, "reasons": reasons}
+    lake.replace_days(PROMOTION_TABLE, pyarrow.Table.from_pylist([row]), [day], dagster_run_id)
+    return result
+
+
+def build_bundle(
+    lake: Lake, features: FeatureStoreResource, tracking: Tracking, day: date, settings: Settings, dagster_run_id: str, created_at: datetime
+) -> Path:
+    """Write the bundle of the champion and the catalogue of `day`; the same content has the same path and is not written again."""
+    champion = tracking.require_champion()
+    store = features.apply()
+    table = lake.read("features/product", day, day).to_pandas().sort_values("product_id")
+    if table.empty:
+        raise NotEnoughData(f"features/product of {day}", found="no products", wanted="at least one", fix=f"materialise features for {day}")
+    ids, matrix = features.products_as_of(store, table["product_id"].tolist(), day)
+    products = table[["product_id", "department", "category", "type", "brand"]].reset_index(drop=True)
+    products[list(PRODUCT_FEATURES)] = matrix
+    purchases = sellable_purchases(lake, settings.calendar.first_day, day, day)
+    top = min(N_FALLBACK, purchases["product_id"].nunique())
+    fallback = baselines.popularity(purchases, ["anyone"], day, top=top)[["rank", "product_id", "score"]]
+    customers = customer_ids(lake, day)
+    chosen = [customers[i] for i in np.linspace(0, len(customers) - 1, min(N_WARMUP, len(customers))).astype(int)]
+    rows = features.customers_as_of(store, chosen, day)
+    text = tracking.model_text(champion.run_id)
+    contents = BundleContents(
+        model_version=champion.version,
+        as_of=day.isoformat(),
+        created_at=created_at.isoformat(),
+        model_text=text,
+        features=FeatureLists(PAIR_FEATURES, CUSTOMER_FEATURES, PRODUCT_FEATURES),
+        products=products,
+        fallback=fallback,
+        evaluation=tracking.artifact_json(champion.run_id, "evaluation/evaluation.json"),
+        model_card=tracking.artifact_text(champion.run_id, "evaluation/model_card.md"),
+        warmup=[
+            WarmupRequest(
+                str(row["customer_id"]),
+                tuple(row["candidate_ids"]),
+                unpack(row["pair_features"], len(row["candidate_ids"]), len(PAIR_FEATURES)),
+                row[list(CUSTOMER_FEATURES)].to_numpy(np.float32),
+            )
+            for _, row in rows.iterrows()
+        ],
+    )
+    content = hashlib.sha256(text.encode())
+    for part in (pd.util.hash_pandas_object(products, index=False), pd.util.hash_pandas_object(fallback, index=False)):
+        content.update(part.to_numpy().tobytes())
+    content.update(rows["pair_features"].sum())
+    path = settings.data_dir / "bundles" / f"v{champion.version}-{day}-{content.hexdigest()[:8]}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    manifest = write_bundle(path, contents)
+    row = {"event_date": day, "path": str(path), "bundle_id": manifest.bundle_id, "model_version": champion.version}
+    lake.replace_days(BUNDLE_TABLE, pyarrow.Table.from_pylist([row]), [day], dagster_run_id)
+    return path
+
+
+def bundle_of(lake: Lake, day: date) -> Bundle:
+    """The loaded bundle of a day."""
+    return load_bundle(Path(str(_one(lake, BUNDLE_TABLE, day)["path"])))
+
+
+def recommend(
+    lake: Lake, features: FeatureStoreResource, day: date, settings: Settings, dagster_run_id: str
+) -> tuple[pd.DataFrame, str]:
+    """Top N of every customer by the bundle of `day`: written to the lake and, atomically, as one Parquet file for serving.
+
+    Returns:
+        as_of, customer_id, rank, product_id, score, model_version; and the file's path.
+    """
+    bundle = bundle_of(lake, day)
+    rows = features.customers_as_of(features.apply(), customer_ids(lake, day), day)
+    catalogue = Catalogue(list(bundle.rows), bundle.product_matrix)
+    slates = rank_customers(bundle.booster, rows, catalogue, settings.serving.top, settings.training.threads)
+    slates.insert(0, "as_of", day)
+    slates["model_version"], slates["event_date"] = bundle.manifest.model_version, day
+    table = pyarrow.Table.from_pandas(slates, RECOMMENDATIONS, preserve_index=False)
+    lake.replace_days(RECOMMENDATION_TABLE, table, [day], dagster_run_id)
+    path = settings.data_dir / "recommendations" / f"{day}-v{bundle.manifest.model_version}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".writing")
+    with temporary.open("wb") as file:
+        pyarrow.parquet.write_table(table.drop_columns(["event_date"]), file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    return slates, str(path)
+
+
+def release(lake: Lake, day: date, settings: Settings, recorded_at: datetime) -> Release:
+    """Ask the bundle of `day` in a child process, then make it live with its recommendations as fallback.
+
+    Raises:
+        BundleError: the probe refused it; the refusal is recorded and what is live stays.
+    """
+    row = _one(lake, BUNDLE_TABLE, day)
+    path, version = Path(str(row["path"])), str(row["model_version"])
+    recommendations = settings.data_dir / "recommendations" / f"{day}-v{version}.parquet"
+    engine = open_state(settings.release_url)
+    report = probe(path)
+    if not report.accepted:
+        record_refused(
+            engine, bundle_path=str(path), model_version=version, as_of=day.isoformat(), reason=report.reason, recorded_at=recorded_at
+        )
+        raise BundleError(f"bundle {path.name}", found=report.reason, wanted="the recorded answers", fix="look at its training run; the live release stays")
+    return record_live(
+        engine,
+        bundle_path=str(path),
+        model_version=version,
+        as_of=day.isoformat(),
+        recommendations_path=str(recommendations),
+        recorded_at=recorded_at,
+    )

@@ -1,0 +1,40 @@
+"""The lake's marts as DuckDB views for the pure feature code: an explicit file list of the current versions, never a glob."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+from pipeline_assets.recommender.errors import NotEnoughData
+from pipeline_assets.resources.lake import Lake
+
+if TYPE_CHECKING:
+    import duckdb
+
+_ALL_HISTORY = ("fct_purchases", "dim_products", "dim_customers", "fct_campaign_mailings", "fct_coupons")
+_RECENT = {"fct_store_promotions": 21}  # days: a plan is known at most two weeks before it ends
+
+
+@contextmanager
+def marts_as_of(lake: Lake, as_of: date, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A private in-memory DuckDB with a view per mart, holding no row after `as_of`.
+
+    Raises:
+        NotEnoughData: a mart has never been published.
+    """
+    import duckdb
+
+    with duckdb.connect(config={"threads": threads, "memory_limit": "2GB"}) as con:
+        for mart in (*_ALL_HISTORY, *_RECENT):
+            start = as_of - timedelta(days=_RECENT[mart]) if mart in _RECENT else None
+            files = lake.files(f"warehouse/{mart}", start, as_of) or lake.files(f"warehouse/{mart}")[:1]
+            if not files:
+                raise NotEnoughData(f"mart {mart}", found="never published", wanted=f"rows up to {as_of}", fix="materialise the warehouse first")
+            listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
+            con.execute(
+                f"""create view {mart} as select * from read_parquet([{listed}], hive_partitioning = true,
+                hive_types = {{'event_date': date}}) where event_date <= date '{as_of}'"""
+            )
+        yield con

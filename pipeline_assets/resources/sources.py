@@ -1,0 +1,50 @@
+"""The source resource: which connector the settings ask for, and which business day the clock says it is."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+
+from pipeline_assets.schemas.feeds import Feed
+from pipeline_assets.settings import Settings, get_settings
+from pipeline_assets.sources.base import Source
+
+
+def newest_complete_day(settings: Settings, now: datetime) -> date:
+    """The last business day that is over: by the wall clock yesterday in the shop's zone, on replay `until`."""
+    calendar = settings.calendar
+    if calendar.clock == "wall":
+        yesterday = now.astimezone(ZoneInfo(calendar.time_zone)).date() - timedelta(days=1)
+        return min(yesterday, calendar.last_day) if calendar.last_day else yesterday
+    last = calendar.until or calendar.last_day
+    assert last is not None, "a replay clock has an end"
+    return min(last, calendar.last_day) if calendar.last_day else last
+
+
+def build_source(settings: Settings, now: datetime) -> Source:
+    """The connector of `settings.source.kind`."""
+    newest = newest_complete_day(settings, now)
+    if settings.source.kind == "sample":
+        from pipeline_assets.sources.sample import SampleSource
+
+        return SampleSource(newest, settings.validation.max_unparsed_share)
+    from pipeline_assets.sources.files import FilesSource, read_mapping
+
+    assert settings.source.path is not None, "checked by Settings"
+    mapping = read_mapping(settings.source.mapping)
+    return FilesSource(settings.source.path, mapping, newest, settings.calendar.time_zone, settings.validation.max_unparsed_share)
+
+
+class SourceResource(dg.ConfigurableResource):
+    """The configured source. Its settings are the process's, so that a run's config cannot point at other data."""
+
+    def _source(self) -> Source:
+        return build_source(get_settings(), datetime.now().astimezone())
+
+    def arrived_days(self) -> list[date]:
+        return self._source().arrived_days()
+
+    def read(self, feed: Feed, days: list[date]):  # type: ignore[no-untyped-def]  # pyarrow.Table; see Source.read
+        return self._source().read(feed, days)

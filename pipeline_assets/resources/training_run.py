@@ -1,0 +1,92 @@
+"""One training run: read the examples, tune, train, log to MLflow, record what was trained in the lake."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import pyarrow
+
+from pipeline_assets.recommender.errors import NotEnoughData
+from pipeline_assets.recommender.plots import importance_plot
+from pipeline_assets.recommender.ranker import dataset, importance, model_text, train, tree_digest
+from pipeline_assets.recommender.training_set import examples
+from pipeline_assets.recommender.tuning import tune
+from pipeline_assets.resources.lake import Lake, digest
+from pipeline_assets.resources.tracking import git_commit, lock_digest, log_training
+from pipeline_assets.resources.training_data import training_weeks
+from pipeline_assets.settings import Settings
+
+MODEL_TABLE = "training/model"
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What was trained, for metadata and the stages after it."""
+
+    run_id: str
+    tree_digest: str
+    trained_through: date
+    trees: int
+    stopping_ndcg: float
+    params: dict[str, Any]
+    importance_plot: bytes
+
+
+def train_and_log(lake: Lake, day: date, settings: Settings, mlflow: Any, dagster_run_id: str, recorded_at: datetime) -> TrainingOutcome:
+    """Train on `training/training_set` of `day` and record the MLflow run in `training/model`."""
+    chosen, weeks = settings.training, training_weeks(lake, day, settings)
+    table = lake.read("training/training_set", day, day)
+    everything = examples(table)
+    training = dataset(everything.of(weeks.training))
+    stopping = dataset(everything.of(weeks.early_stopping), training)
+    del everything
+    params = tune(
+        training,
+        stopping,
+        trials=chosen.trials,
+        seconds=chosen.trial_seconds,
+        max_rounds=chosen.max_rounds,
+        seed=chosen.seed,
+        threads=chosen.threads,
+        storage=f"sqlite:///{settings.data_dir / 'optuna.db'}",
+        study_name=f"ranker-{day}-{settings.digest[:12]}",
+    )
+    trained = train(training, stopping, params, chosen.max_rounds, chosen.seed, chosen.threads)
+    text = model_text(trained.booster, trained.best_iteration)
+    trees, plot = tree_digest(text), importance_plot(importance(trained.booster))
+    data_digest = digest(table)
+    trained_through = weeks.early_stopping[-1] + timedelta(days=chosen.horizon_days)
+    tags = {
+        "as_of": day.isoformat(),
+        "trained_through": trained_through.isoformat(),
+        "training_set_digest": data_digest,
+        "tree_digest": trees,
+        "config_digest": settings.digest,
+        "commit": git_commit(),
+        "lock_digest": lock_digest(),
+        "dagster_run_id": dagster_run_id,
+    }
+    run_id = log_training(
+        mlflow,
+        trained.booster,
+        text,
+        params={**params.lightgbm(chosen.seed, chosen.threads), "label_weeks": len(weeks.training), "negative_share": chosen.negative_share},
+        metrics={"stopping_ndcg_best": max(trained.curve), "trees": trained.best_iteration, "rows": len(table)},
+        curve=trained.curve,
+        tags=tags,
+        images={"importance.png": plot},
+        dataset={"name": f"training_set-{day}", "digest": data_digest, "uri": lake.uri("training/training_set")},
+    )
+    row = {"event_date": day, "run_id": run_id, **tags, "trees": trained.best_iteration, "recorded_at": recorded_at}
+    lake.replace_days(MODEL_TABLE, pyarrow.Table.from_pylist([row]), [day], dagster_run_id)
+    return TrainingOutcome(run_id, trees, trained_through, trained.best_iteration, max(trained.curve), asdict(params), plot)
+
+
+def model_run(lake: Lake, day: date) -> dict[str, Any]:
+    """The row of `training/model` of a day."""
+    rows = lake.read(MODEL_TABLE, day, day).to_pylist()
+    if not rows:
+        raise NotEnoughData(f"training/model of {day}", found="no model", wanted="a trained one", fix=f"materialise training/model for {day}")
+    return dict(rows[0])

@@ -1,0 +1,29 @@
+"""What one serving process is told. Built from the settings in `__main__`, or by hand in a test."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class ServingConfig:
+    """Frozen. The limits carry their reasons."""
+
+    release_url: str  # SQLAlchemy URL of the release table
+    log_dir: Path  # prediction log, one file a day
+    feast: Mapping[str, Any] = field(default_factory=dict)  # content of feature_store.yaml
+    poll_seconds: float = 2.0
+    default_k: int = 10
+    max_k: int = 100
+    max_feature_lag: timedelta = timedelta(days=1)  # older features than this before the bundle's are stale
+    answer_seconds: float = 1.0  # then the batch answer is given; a ranked answer takes about 10 ms
+    max_in_flight: int = 64  # 64 x 7 ms is half of `answer_seconds`: more would time out, so they get 429 at once
+    threads: int = 4  # that wait for the online store; scoring itself is one core's work
+    breaker_failures: int = 5  # consecutive failed reads after which the store is left alone
+    breaker_seconds: float = 5.0
+    retry_refused_seconds: float = 60.0  # a probe may have been refused for a busy machine
+    log_queue_lines: int = 20_000  # about 40 s of full load, 20 MB

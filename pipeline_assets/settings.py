@@ -1,0 +1,218 @@
+"""The one door of configuration: defaults here, then a TOML file, then environment variables.
+
+Nothing else in the package reads the environment. `PIPELINE_CONFIG` names the TOML file, `PIPELINE_PROFILE` the
+profile; any other setting is `PIPELINE_<SECTION>__<KEY>` (for example `PIPELINE_TRAINING__LABEL_WEEKS=8`).
+An unknown key or a bad value is a `ConfigurationError` that names variable, value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+
+from pipeline_assets.recommender.errors import ConfigurationError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+PREFIX = "PIPELINE_"
+NOT_SETTINGS = {"PIPELINE_CONFIG", "PIPELINE_DAGSTER_STORAGE", "PIPELINE_WAREHOUSE_PATH", "PIPELINE_DBT_TARGET"}  # read by dagster.yaml, dbt
+
+
+class _Section(pydantic.BaseModel):
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+
+class SourceSettings(_Section):
+    """Where the feeds come from."""
+
+    kind: Literal["sample", "files"] = "sample"
+    path: Path | None = None  # files: folder with <feed>/<day>.<parquet|csv>
+    mapping: Path | None = None  # files: TOML that maps their columns to the contract's
+
+
+class CalendarSettings(_Section):
+    """Business days. Keys of the daily partitions are dates in `time_zone`."""
+
+    first_day: date = date(2017, 1, 1)
+    last_day: date | None = date(2017, 12, 31)  # None: open end, for production
+    time_zone: str = "America/New_York"
+    week_start: int = pydantic.Field(1, ge=1, le=7)  # ISO weekday on which target weeks start (1 = Monday)
+    clock: Literal["replay", "wall"] = "replay"  # replay: `until` says which day it is; wall: yesterday is complete
+    until: date | None = None  # replay clock: no day after this one has arrived yet
+    holdout_start: date | None = date(2017, 11, 13)  # windows from here on are read through one counted door
+
+
+class ValidationSettings(_Section):
+    """When a day is blocked. Rows that break a rule are quarantined either way."""
+
+    max_bad_share: float = pydantic.Field(0.20, ge=0, le=1)  # 5 % corrupt rows go on, 60 % block (reliability.md)
+    max_unparsed_share: float = pydantic.Field(0.50, ge=0, le=1)  # of one column: above it the column was retyped
+
+
+class TrainingSettings(_Section):
+    """The weekly training run. Weeks are windows of `horizon_days` that end on or before the as-of day."""
+
+    horizon_days: int = pydantic.Field(7, ge=1, le=28)
+    label_weeks: int = pydantic.Field(16, ge=2)  # more weeks help up to here; 16 train in about a minute
+    evaluation_weeks: int = pydantic.Field(4, ge=1)  # newest complete windows, never trained on
+    early_stopping_weeks: int = pydantic.Field(1, ge=1)  # newest label weeks, used to choose the number of trees
+    negative_share: float = pydantic.Field(0.35, gt=0, le=1)  # uniform sample: hard-negative mining loses (evaluation.md)
+    max_rounds: int = pydantic.Field(160, ge=1)
+    trials: int = pydantic.Field(0, ge=0)  # Optuna; 0 uses the defaults
+    trial_seconds: int = pydantic.Field(600, ge=1)
+    gate_min_customers: int = pydantic.Field(200, ge=2)  # fewer cannot tell a good model from a bad one (promotion.py)
+    threads: int = pydantic.Field(2, ge=1)
+    seed: int = 7
+
+
+class ServingSettings(_Section):
+    """Batch recommendations and the API."""
+
+    top: int = pydantic.Field(20, ge=1, le=100)
+    host: str = "127.0.0.1"
+    port: int = pydantic.Field(8000, ge=0, le=65535)
+    poll_seconds: float = pydantic.Field(2.0, gt=0)
+
+
+class StoreSettings(_Section):
+    """Servers, where there are any. Empty means embedded in `data_dir`."""
+
+    mlflow_uri: str = ""
+    release_url: str = ""
+    feast_registry: str = ""
+    online_store: dict[str, Any] = pydantic.Field(default_factory=dict)  # Feast `online_store` section, e.g. type redis
+
+
+class MonitoringSettings(_Section):
+    """Drift reports, retraining and alerts."""
+
+    reference_weeks: int = pydantic.Field(8, ge=1)  # drift compares a day with the same weekdays of these weeks
+    retrain_cooldown_days: int = pydantic.Field(7, ge=0)  # business days between retrainings asked for by drift
+    webhook_url: pydantic.SecretStr = pydantic.SecretStr("")
+
+
+class Settings(_Section):
+    """Everything that can be configured. Frozen; `digest` goes with every model."""
+
+    profile: Literal["local", "production"] = "local"
+    data_dir: Path = PROJECT_ROOT / "data"
+    source: SourceSettings = SourceSettings()
+    calendar: CalendarSettings = CalendarSettings()
+    validation: ValidationSettings = ValidationSettings()
+    training: TrainingSettings = TrainingSettings()
+    serving: ServingSettings = ServingSettings()
+    stores: StoreSettings = StoreSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
+
+    @pydantic.model_validator(mode="after")
+    def _servers_in_production(self) -> Settings:
+        if self.profile == "production":
+            missing = [k for k in ("mlflow_uri", "release_url", "feast_registry", "online_store") if not getattr(self.stores, k)]
+            if missing:
+                raise ValueError(f"profile production needs stores.{', stores.'.join(missing)}")
+        if self.source.kind == "files" and self.source.path is None:
+            raise ValueError("source.kind = files needs source.path")
+        return self
+
+    @property
+    def mlflow_uri(self) -> str:
+        return self.stores.mlflow_uri or f"sqlite:///{self.data_dir / 'mlflow.db'}"
+
+    @property
+    def release_url(self) -> str:
+        return self.stores.release_url or f"sqlite:///{self.data_dir / 'release.db'}"
+
+    @property
+    def feast_registry(self) -> str:
+        return self.stores.feast_registry or f"sqlite:///{self.data_dir / 'feast_registry.db'}"
+
+    @property
+    def online_store(self) -> dict[str, Any]:
+        return self.stores.online_store or {"type": "sqlite", "path": str(self.data_dir / "online_store.db")}
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what can change a model: everything but places and servers."""
+        kept = self.model_dump(mode="json", include={"calendar", "validation", "training"})
+        kept["calendar"].pop("until")
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+
+
+def _environment_overrides(environ: Mapping[str, str]) -> dict[str, Any]:
+    """`PIPELINE_TRAINING__SEED=1` -> {'training': {'seed': '1'}}; pydantic converts and checks the values."""
+    found: dict[str, Any] = {}
+    for name, value in environ.items():
+        if not name.startswith(PREFIX) or name in NOT_SETTINGS or name.startswith("PIPELINE_PG_"):
+            continue
+        section, _, key = name.removeprefix(PREFIX).lower().partition("__")
+        if key:
+            found.setdefault(section, {})[key] = value
+        else:
+            found[section] = value
+    return found
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Build the settings from `environ` and the TOML file it names.
+
+    Raises:
+        ConfigurationError: the file is missing or not TOML, a key is unknown, or a value is not allowed.
+    """
+    values: dict[str, Any] = {}
+    if path := environ.get("PIPELINE_CONFIG"):
+        try:
+            values = tomllib.loads(Path(path).read_text())
+        except FileNotFoundError:
+            raise ConfigurationError("PIPELINE_CONFIG", found=path, wanted="a readable TOML file", fix="correct the path") from None
+        except tomllib.TOMLDecodeError as error:
+            raise ConfigurationError(path, found=error, wanted="valid TOML", fix="mend the line that it names") from None
+    for section, override in _environment_overrides(environ).items():
+        if isinstance(override, dict):
+            values[section] = {**values.get(section, {}), **override}
+        else:
+            values[section] = override
+    try:
+        return Settings.model_validate(values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "settings"
+        variable = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
+        raise ConfigurationError(
+            f"setting {key}",
+            found=repr(first.get("input")) if first["loc"] else "an incomplete combination",
+            wanted=first["msg"],
+            fix=f"correct {variable} or the key {key} in the configuration file",
+        ) from None
+
+
+def tool_environment(settings: Settings) -> dict[str, str]:
+    """What the tools under us read from the environment: places, and telemetry off everywhere."""
+    return {
+        "DAGSTER_HOME": str(PROJECT_ROOT),
+        "PIPELINE_DAGSTER_STORAGE": str(settings.data_dir / "dagster"),
+        "PIPELINE_WAREHOUSE_PATH": str(settings.data_dir / "marts.duckdb"),
+        "DO_NOT_TRACK": "1",
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "FEAST_USAGE": "False",
+        "OMP_WAIT_POLICY": "PASSIVE",  # spinning OpenMP threads cost 1.6 CPU s an iteration on a busy machine, 0.3 without
+        "GIT_PYTHON_REFRESH": "quiet",
+    }
+
+
+@functools.cache
+def get_settings() -> Settings:
+    """The settings of this process, read once from the environment; sets `tool_environment` where a value is not given."""
+    settings = load_settings(os.environ)
+    for name, value in tool_environment(settings).items():
+        os.environ.setdefault(name, value)
+    return settings
