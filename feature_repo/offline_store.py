@@ -38,12 +38,16 @@ def _read(source: DataSource, _repo_path: str, first: date | None = None, last: 
     table = DeltaTable(source.path)
     filters = [("event_date", ">=", first.isoformat())] if first else []
     filters += [("event_date", "<=", last.isoformat())] if last else []
-    files = table.file_uris(filters or None) or table.file_uris()[:1]  # nothing in reach: one file, whose rows the join rejects
+    files = (
+        table.file_uris(filters or None) or table.file_uris()[:1]
+    )  # nothing in reach: one file, whose rows the join rejects
     return ibis.read_parquet(sorted(files), hive_partitioning=True)
 
 
 def _refuse_write(*_: Any) -> None:
-    raise NotImplementedError("features are written by the assets of group `features`, not through Feast's offline store")
+    raise NotImplementedError(
+        "features are written by the assets of group `features`, not through Feast's offline store"
+    )
 
 
 class LakeOfflineStore(DuckDBOfflineStore):

@@ -21,7 +21,9 @@ RUNBOOK = "docs/runbook.md"
 MAX_DAYS_A_TICK = 7  # after three days down the sensor catches up in order without flooding the queue
 
 _INGEST = dg.AssetSelection.groups("raw", "validated", "warehouse")
-_FEATURES = dg.AssetSelection.assets(["features", "customer"], ["features", "product"], ["features", "customer_product"])
+_FEATURES = dg.AssetSelection.assets(
+    ["features", "customer"], ["features", "product"], ["features", "customer_product"]
+)
 _ONLINE = dg.AssetSelection.assets(["features", "online_store"])
 _SERVE = dg.AssetSelection.groups("deployment", "recommendations")
 _MONITOR = dg.AssetSelection.groups("monitoring")
@@ -29,13 +31,27 @@ _DRIFT = dg.AssetSelection.assets(["monitoring", "drift_report"])
 
 _RUN = {"dagster/max_retries": "1"}  # a second try for a locked database or a lost worker; a blocked day fails both
 
-ingest = dg.define_asset_job("ingest", _INGEST, description="Land, validate and build the marts: one day or a range in one run.", tags=_RUN)
+ingest = dg.define_asset_job(
+    "ingest", _INGEST, description="Land, validate and build the marts: one day or a range in one run.", tags=_RUN
+)
+marts = dg.define_asset_job(
+    "marts",
+    dg.AssetSelection.groups("warehouse"),
+    description="Build and publish the marts: one day or a range in one run.",
+    tags=_RUN,
+)
 build_features = dg.define_asset_job("features", _FEATURES, description="Features as of one day.", tags=_RUN)
 first_days = dg.define_asset_job(
-    "first_days", _INGEST | _FEATURES | _DRIFT, description="A business day before the first champion: everything that needs no model.", tags=_RUN
+    "first_days",
+    _INGEST | _FEATURES | _DRIFT,
+    description="A business day before the first champion: everything that needs no model.",
+    tags=_RUN,
 )
 every_day = dg.define_asset_job(
-    "every_day", _INGEST | _FEATURES | _ONLINE | _SERVE | _MONITOR, description="A business day: from its raw data to live recommendations.", tags=_RUN
+    "every_day",
+    _INGEST | _FEATURES | _ONLINE | _SERVE | _MONITOR,
+    description="A business day: from its raw data to live recommendations.",
+    tags=_RUN,
 )
 training = dg.define_asset_job(
     "training",
@@ -44,7 +60,10 @@ training = dg.define_asset_job(
     tags=_RUN,
 )
 publish = dg.define_asset_job(
-    "publish", _ONLINE | _SERVE | _MONITOR, description="Serve a day with the champion: online store, bundle, recommendations, release, monitors.", tags=_RUN
+    "publish",
+    _ONLINE | _SERVE | _MONITOR,
+    description="Serve a day with the champion: online store, bundle, recommendations, release, monitors.",
+    tags=_RUN,
 )
 retraining = dg.define_asset_job(
     "retraining",
@@ -52,14 +71,17 @@ retraining = dg.define_asset_job(
     description="Train, evaluate, decide, and publish the day with whoever is champion then.",
     tags=_RUN,
 )
-JOBS = [ingest, build_features, first_days, every_day, training, publish, retraining]
+JOBS = [ingest, marts, build_features, first_days, every_day, training, publish, retraining]
 
 
 def has_champion(lake: Lake) -> bool:
     """Whether any model was ever promoted (read from the lake: importing MLflow would cost every tick 3 CPU s)."""
     if not lake.exists("evaluation/promotion"):
         return False
-    return any(version != "none" for version in lake.read("evaluation/promotion", columns=["champion_version"])["champion_version"].to_pylist())
+    return any(
+        version != "none"
+        for version in lake.read("evaluation/promotion", columns=["champion_version"])["champion_version"].to_pylist()
+    )
 
 
 @dg.sensor(
@@ -68,7 +90,9 @@ def has_champion(lake: Lake) -> bool:
     minimum_interval_seconds=60,
     description="Requests exactly the business days that have arrived and were never landed, oldest first.",
 )
-def new_day(context: dg.SensorEvaluationContext, source: SourceResource, lake: Lake) -> Iterator[dg.RunRequest | dg.SkipReason]:
+def new_day(
+    context: dg.SensorEvaluationContext, source: SourceResource, lake: Lake
+) -> Iterator[dg.RunRequest | dg.SkipReason]:
     landed = context.instance.get_materialized_partitions(dg.AssetKey(["raw", "purchases"]))
     arrived = [day for day in source.arrived_days() if day.isoformat() not in landed]
     if not arrived:
@@ -76,7 +100,12 @@ def new_day(context: dg.SensorEvaluationContext, source: SourceResource, lake: L
         return
     job = every_day if has_champion(lake) else first_days
     for day in arrived[:MAX_DAYS_A_TICK]:
-        yield dg.RunRequest(run_key=f"day-{day}", job_name=job.name, partition_key=day.isoformat(), tags={"started_by": "sensor new_day"})
+        yield dg.RunRequest(
+            run_key=f"day-{day}",
+            job_name=job.name,
+            partition_key=day.isoformat(),
+            tags={"started_by": "sensor new_day"},
+        )
 
 
 @dg.schedule(
@@ -91,7 +120,9 @@ def weekly_training(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg
     days = context.instance.get_materialized_partitions(dg.AssetKey(["features", "customer_product"]))
     if not days:
         return dg.SkipReason("no business day has features yet")
-    return dg.RunRequest(run_key=f"weekly-{max(days)}", partition_key=max(days), tags={"started_by": "schedule weekly_training"})
+    return dg.RunRequest(
+        run_key=f"weekly-{max(days)}", partition_key=max(days), tags={"started_by": "schedule weekly_training"}
+    )
 
 
 @dg.sensor(
@@ -100,14 +131,23 @@ def weekly_training(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg
     minimum_interval_seconds=60,
     description="Requests training for a day whose drift report says drift, with cool-down and a guard against a broken upstream.",
 )
-def retrain_on_drift(context: dg.SensorEvaluationContext, lake: Lake, alerts: Alerts) -> dg.SensorResult | dg.SkipReason:
+def retrain_on_drift(
+    context: dg.SensorEvaluationContext, lake: Lake, alerts: Alerts
+) -> dg.SensorResult | dg.SkipReason:
     # A cursor over event ids: asset sensors look at the newest event only and would skip partitions of a range run.
     reports = context.instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=dg.AssetKey(["monitoring", "drift_report"]), after_storage_id=int(context.cursor or 0)), limit=50, ascending=True
+        dg.AssetRecordsFilter(
+            asset_key=dg.AssetKey(["monitoring", "drift_report"]), after_storage_id=int(context.cursor or 0)
+        ),
+        limit=50,
+        ascending=True,
     )
     if not reports.records:
         return dg.SkipReason("no new drift report")
-    trained = [date.fromisoformat(key) for key in context.instance.get_materialized_partitions(dg.AssetKey(["training", "model"]))]
+    trained = [
+        date.fromisoformat(key)
+        for key in context.instance.get_materialized_partitions(dg.AssetKey(["training", "model"]))
+    ]
     requests, reasons = [], []
     for record in reports.records:
         event = record.asset_materialization
@@ -121,14 +161,29 @@ def retrain_on_drift(context: dg.SensorEvaluationContext, lake: Lake, alerts: Al
         decision = decide_retraining(verdict, day, trained, get_settings().monitoring.retrain_cooldown_days, blocked)
         reasons.append(decision.reason)
         if verdict == "drift":
-            alerts.send(Alert("input_drift", "warning", decision.reason, f"{RUNBOOK}#input-drift", datetime.now(UTC), {"day": str(day), "retraining": decision.is_requested}))
+            alerts.send(
+                Alert(
+                    "input_drift",
+                    "warning",
+                    decision.reason,
+                    f"{RUNBOOK}#input-drift",
+                    datetime.now(UTC),
+                    {"day": str(day), "retraining": decision.is_requested},
+                )
+            )
         if decision.is_requested:
             trained.append(day)
             requests.append(
-                dg.RunRequest(run_key=f"drift-{day}", partition_key=day.isoformat(), tags={"started_by": "sensor retrain_on_drift", "reason": decision.reason})
+                dg.RunRequest(
+                    run_key=f"drift-{day}",
+                    partition_key=day.isoformat(),
+                    tags={"started_by": "sensor retrain_on_drift", "reason": decision.reason},
+                )
             )
     return dg.SensorResult(
-        run_requests=requests, skip_reason=None if requests else dg.SkipReason("; ".join(reasons[-3:])), cursor=str(reports.records[-1].storage_id)
+        run_requests=requests,
+        skip_reason=None if requests else dg.SkipReason("; ".join(reasons[-3:])),
+        cursor=str(reports.records[-1].storage_id),
     )
 
 
@@ -142,8 +197,23 @@ def alert_on_failure(context: dg.RunFailureSensorContext, alerts: Alerts) -> Non
     run = context.dagster_run
     steps = context.get_step_failure_events()
     cause = steps[0].event_specific_data.error.message.splitlines()[0] if steps else context.failure_event.message
-    details = {"run_id": run.run_id, "job": run.job_name, "partition": run.tags.get("dagster/partition", ""), "steps": [s.step_key for s in steps], "cause": cause}
-    alerts.send(Alert("run_failed", "critical", f"run {run.run_id[:8]} of {run.job_name} failed: {cause}"[:500], f"{RUNBOOK}#run-failed", datetime.now(UTC), details))
+    details = {
+        "run_id": run.run_id,
+        "job": run.job_name,
+        "partition": run.tags.get("dagster/partition", ""),
+        "steps": [s.step_key for s in steps],
+        "cause": cause,
+    }
+    alerts.send(
+        Alert(
+            "run_failed",
+            "critical",
+            f"run {run.run_id[:8]} of {run.job_name} failed: {cause}"[:500],
+            f"{RUNBOOK}#run-failed",
+            datetime.now(UTC),
+            details,
+        )
+    )
 
 
 SCHEDULES = [weekly_training]

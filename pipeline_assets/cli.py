@@ -11,17 +11,19 @@ import time
 import warnings
 from collections.abc import Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from pipeline_assets.recommender.errors import ConfigurationError, PipelineError
-from pipeline_assets.settings import Settings, get_settings
+from pipeline_assets.settings import PROJECT_ROOT, Settings, get_settings, with_until
 
 _NOISE = ("alembic", "mlflow", "feast", "dagster", "py.warnings", "evidently", "matplotlib")
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Library chatter off: a person watches this output. Errors still come through."""
     warnings.simplefilter("ignore")
+    logging.captureWarnings(True)  # libraries reset the filters as they are imported; the logger below stays silent
     for name in _NOISE:
         logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -35,11 +37,8 @@ def _day(text: str) -> date:
 
 def run(arguments: argparse.Namespace) -> int:
     """Bring the whole loop up to the newest day and print a summary."""
-    if arguments.until:
-        os.environ["PIPELINE_CALENDAR__UNTIL"] = arguments.until.isoformat()
-        get_settings.cache_clear()
-    settings = get_settings()
-    _quiet()
+    settings = with_until(arguments.until) if arguments.until else get_settings()
+    quiet()
     started = time.monotonic()
 
     def say(line: str) -> None:
@@ -48,24 +47,34 @@ def run(arguments: argparse.Namespace) -> int:
     say(f"source {settings.source.kind}, data in {settings.data_dir}")
     import dagster as dg
 
-    from pipeline_assets.definitions import build_defs
     from pipeline_assets.loop import Loop
 
     (settings.data_dir / "dagster").mkdir(parents=True, exist_ok=True)
     with dg.DagsterInstance.get() as instance:
-        day = Loop(settings, build_defs(settings), instance, say).run()
+        day = Loop(settings, instance, say).run()
     say("done")
     return _print_summary(settings, day, as_json=False)
 
 
+def dev(arguments: argparse.Namespace) -> int:
+    """Start the Dagster UI and daemon of this checkout, on loopback."""
+    settings = get_settings()
+    (settings.data_dir / "dagster").mkdir(parents=True, exist_ok=True)
+    os.chdir(PROJECT_ROOT)
+    dagster = str(Path(sys.executable).parent / "dagster")
+    os.execv(dagster, [dagster, "dev", "-w", "workspace.yaml", "-h", "127.0.0.1", "-p", str(arguments.port)])
+
+
 def summary(arguments: argparse.Namespace) -> int:
     """Print the summary of the newest released day."""
-    _quiet()
+    quiet()
     from pipeline_assets.resources.lake import local_lake
 
     days = local_lake(get_settings().data_dir).days("deployment/bundle")
     if not days:
-        raise ConfigurationError("summary", found="nothing was released yet", wanted="a finished run", fix="run `make run` first")
+        raise ConfigurationError(
+            "summary", found="nothing was released yet", wanted="a finished run", fix="run `make run` first"
+        )
     return _print_summary(get_settings(), max(days), arguments.json)
 
 
@@ -84,7 +93,12 @@ def parser() -> argparse.ArgumentParser:
     verb = verbs.add_parser("run", help="the whole loop up to the newest day; safe to repeat", description=run.__doc__)
     verb.add_argument("--until", type=_day, help="stop the clock at this business day (YYYY-MM-DD)")
     verb.set_defaults(function=run)
-    verb = verbs.add_parser("summary", help="what the last run found, and five recommendations with reasons", description=summary.__doc__)
+    verb = verbs.add_parser("dev", help="the Dagster UI and daemon", description=dev.__doc__)
+    verb.add_argument("--port", type=int, default=3000, help="(default %(default)s)")
+    verb.set_defaults(function=dev)
+    verb = verbs.add_parser(
+        "summary", help="what the last run found, and five recommendations with reasons", description=summary.__doc__
+    )
     verb.add_argument("--json", action="store_true", help="machine-readable output")
     verb.set_defaults(function=summary)
     return root

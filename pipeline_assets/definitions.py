@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import dagster as dg
 from dagster_dbt import DbtCliResource
 
@@ -32,7 +35,8 @@ def build_defs(settings: Settings) -> dg.Definitions:
         resources={
             "source": SourceResource(),
             "lake": local_lake(settings.data_dir),
-            "dbt": DbtCliResource(project_dir=project),
+            # dbt of this environment, whether or not it is activated
+            "dbt": DbtCliResource(project_dir=project, dbt_executable=str(Path(sys.executable).with_name("dbt"))),
             "warehouse": Warehouse(path=str(settings.data_dir / "marts.duckdb")),
             "feature_store": FeatureStoreResource(),
             "mlflow": mlflow_run.configured({"tracking_uri": settings.mlflow_uri, "artifact_root": artifact_root}),

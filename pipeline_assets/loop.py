@@ -1,90 +1,175 @@
-"""The whole loop in one process: what `make run` does. It plans what is missing and runs the same jobs that the UI and the sensors run."""
+"""The whole loop from one command: what `make run` does. It plans what is missing and runs the same jobs that the UI and the sensors run.
+
+Two worker processes at most, because the heavy steps are independent (feeds, as-of days) and a laptop has two cores; each runs
+whole Dagster runs in process, so a worker's imports are paid once and not per step (performance.md: 7 CPU s a step otherwise).
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import resource
+import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
 from datetime import date, datetime
-
-import dagster as dg
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline_assets.recommender.errors import SourceError
 from pipeline_assets.resources.lake import Lake, local_lake
 from pipeline_assets.resources.sources import build_source
 from pipeline_assets.resources.training_data import training_weeks
 from pipeline_assets.schemas.feeds import FEEDS
-from pipeline_assets.settings import Settings
+from pipeline_assets.settings import Settings, get_settings
 from pipeline_assets.sources.landing import groups
 
+if TYPE_CHECKING:
+    import dagster as dg
+
 Say = Callable[[str], None]
+WORKERS = 2
 _QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
-_RANGE_START, _RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 
 
-@dataclass
+@dataclass(frozen=True)
+class Task:
+    """One Dagster run: a job for one day, or for a range of days in one run, of all or some of its assets."""
+
+    job: str
+    title: str
+    days: tuple[date, ...]
+    assets: tuple[str, ...] = field(default=())
+
+
+def execute(task: Task) -> tuple[str, float, float]:
+    """Run one task in this process; returns its title, seconds and the process's peak memory in GB.
+
+    Raises:
+        DagsterError, PipelineError: what the run failed with.
+    """
+    import dagster as dg
+
+    from pipeline_assets.definitions import defs
+
+    started = time.monotonic()
+    tags = {"started_by": "command line"}
+    partition = task.days[0].isoformat()
+    if len(task.days) > 1:
+        tags |= {
+            "dagster/asset_partition_range_start": partition,
+            "dagster/asset_partition_range_end": task.days[-1].isoformat(),
+        }
+    with dg.DagsterInstance.get() as instance:
+        defs.resolve_job_def(task.job).execute_in_process(
+            run_config=_QUIET,
+            instance=instance,
+            partition_key=partition if len(task.days) == 1 else None,
+            tags=tags,
+            asset_selection=[dg.AssetKey(key.split("/")) for key in task.assets] or None,
+        )
+    return task.title, time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+
+
+def _start_worker(settings: Settings) -> None:
+    from pipeline_assets.cli import quiet
+
+    assert get_settings() == settings, "a worker has the settings of its parent, through the environment"
+    quiet()
+    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # dbt's log; the parent says how far it is
+
+
 class Loop:
-    """One pass of the loop over the days that have arrived; safe to repeat, and to interrupt at any point."""
+    """One pass over the days that have arrived; safe to repeat, and to interrupt at any point."""
 
-    settings: Settings
-    definitions: dg.Definitions
-    instance: dg.DagsterInstance
-    say: Say
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance, say: Say) -> None:
+        self._settings, self._instance, self._say = settings, instance, say
+        self._pool: ProcessPoolExecutor | None = None
 
     def run(self) -> date:
         """Bring everything up to the newest complete day; returns that day.
 
         Raises:
             SourceError: no day has arrived.
-            PipelineError, DagsterError: from the first step that failed; a later pass goes on there.
+            DagsterError, PipelineError: from the first run that failed; a later pass goes on there.
         """
-        source = build_source(self.settings, datetime.now().astimezone())
-        days = source.arrived_days()
+        days = build_source(self._settings, datetime.now().astimezone()).arrived_days()
         if not days:
-            raise SourceError("source", found="no day has arrived", wanted="at least one business day", fix="check source.path and the clock")
-        day, lake = days[-1], local_lake(self.settings.data_dir)
-        self._ingest(days)
-        weeks = training_weeks(lake, day, self.settings)
-        self._features([*weeks.all, day])
-        self._job("training", "train, evaluate and decide", day, ["training", "model"], ["evaluation", "promotion"])
-        self._job("publish", "serve the day and watch it", day, ["deployment", "release"], ["monitoring", "drift_report"], ["monitoring", "quality_report"])
+            raise SourceError(
+                "source",
+                found="no day has arrived",
+                wanted="at least one business day",
+                fix="check source.path and the clock",
+            )
+        day = days[-1]
+        try:
+            self._ingest(days)
+            lake, horizon = local_lake(self._settings.data_dir), self._settings.training.horizon_days
+            weeks = training_weeks(lake, day, self._settings)
+            newest = weeks.evaluation[-1]
+            # cut-offs whose week is not over yet: the next training needs them, and no later day's run goes back for them
+            still_open = [d for d in lake.passed_days(FEEDS, newest, day) if (d - newest).days % horizon == 0]
+            self._features(sorted({*weeks.all, *still_open, day}))
+            self._one("training", "train, evaluate, decide", day, "training/model", "evaluation/promotion")
+            self._one(
+                "publish",
+                "serve the day and watch it",
+                day,
+                "deployment/release",
+                "monitoring/drift_report",
+                "monitoring/quality_report",
+            )
+        finally:
+            if self._pool:
+                self._pool.shutdown(cancel_futures=True)
         return day
 
-    def _missing(self, days: Sequence[date], *keys: list[str]) -> list[date]:
-        done = [self.instance.get_materialized_partitions(dg.AssetKey(key)) for key in keys]
+    def _missing(self, days: Sequence[date], *keys: str) -> list[date]:
+        import dagster as dg
+
+        done = [self._instance.get_materialized_partitions(dg.AssetKey(key.split("/"))) for key in keys]
         return [day for day in days if not all(day.isoformat() in partitions for partitions in done)]
 
     def _ingest(self, days: Sequence[date]) -> None:
-        missing = self._missing(days, ["validated", "purchases"], ["validated", "customers"], ["warehouse", "fct_purchases"])
-        self.say(f"ingest, validate, marts: {len(days)} days, {len(missing)} to do")
-        for group in groups(missing, len(missing) or 1):
-            self._execute("ingest", f"{group[0]} to {group[-1]}", {_RANGE_START: str(group[0]), _RANGE_END: str(group[-1])}, None)
+        feeds = self._missing(days, *(f"validated/{feed}" for feed in FEEDS))
+        self._say(f"land and validate: {len(days)} days, {len(feeds)} to do")
+        for group in groups(feeds, len(feeds) or 1):
+            alone = tuple(f"{layer}/exposures" for layer in ("raw", "validated"))  # as heavy as the others together
+            others = tuple(f"{layer}/{feed}" for layer in ("raw", "validated") for feed in FEEDS if feed != "exposures")
+            span = f"{group[0]} to {group[-1]}"
+            self._run(
+                [
+                    Task("ingest", f"exposures, {span}", tuple(group), alone),
+                    Task("ingest", f"other feeds, {span}", tuple(group), others),
+                ]
+            )
+        marts = self._missing(days, "warehouse/fct_purchases")
+        self._say(f"marts: {len(days)} days, {len(marts)} to do")
+        for group in groups(marts, len(marts) or 1):
+            self._run([Task("marts", f"dbt build, {group[0]} to {group[-1]}", tuple(group))])
 
     def _features(self, days: Sequence[date]) -> None:
-        missing = self._missing(days, ["features", "customer"], ["features", "product"], ["features", "customer_product"])
-        self.say(f"features: {len(days)} as-of days (weekly cut-offs and the newest day), {len(missing)} to do")
-        for number, day in enumerate(missing, 1):
-            self._execute("features", f"{number}/{len(missing)}, as of {day}", {}, day)
+        missing = self._missing(days, "features/customer", "features/product", "features/customer_product")
+        self._say(f"features: {len(days)} as-of days (weekly cut-offs and the newest day), {len(missing)} to do")
+        self._run([Task("features", f"as of {day}", (day,)) for day in missing])
 
-    def _job(self, job: str, title: str, day: date, *keys: list[str]) -> None:
-        if self._missing([day], *keys):
-            self.say(f"{title}: as of {day}")
-            self._execute(job, f"as of {day}", {}, day)
-        else:
-            self.say(f"{title}: up to date as of {day}")
+    def _one(self, job: str, title: str, day: date, *keys: str) -> None:
+        missing = self._missing([day], *keys)
+        self._say(f"{title}: as of {day}, {len(missing)} to do")
+        self._run([Task(job, f"as of {day}", (day,))] if missing else [])
 
-    def _execute(self, job: str, what: str, tags: dict[str, str], day: date | None) -> None:
-        started = time.monotonic()
-        definition = self.definitions.resolve_job_def(job)
-        definition.execute_in_process(
-            run_config=_QUIET,
-            instance=self.instance,
-            partition_key=day.isoformat() if day else None,
-            tags={**tags, "started_by": "command line"},
-        )
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
-        self.say(f"  {job}: {what} done in {time.monotonic() - started:.0f} s (peak memory {peak:.1f} GB)")
+    def _run(self, tasks: Sequence[Task]) -> None:
+        if not tasks:
+            return
+        if self._pool is None:
+            # spawn: a forked child would inherit DuckDB, Arrow and gRPC threads in an undefined state
+            spawn = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(WORKERS, spawn, initializer=_start_worker, initargs=(self._settings,))
+        for number, done in enumerate(as_completed([self._pool.submit(execute, task) for task in tasks]), 1):
+            title, seconds, gigabytes = done.result()
+            self._say(f"  {number}/{len(tasks)} {title}: {seconds:.0f} s, peak {gigabytes:.1f} GB")
 
 
 def feed_totals(lake: Lake, start: date, end: date) -> list[dict[str, object]]:
@@ -103,4 +188,3 @@ def feed_totals(lake: Lake, start: date, end: date) -> list[dict[str, object]]:
             }
         )
     return rows
-

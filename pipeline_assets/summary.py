@@ -31,7 +31,9 @@ def collect(settings: Settings, day: date) -> dict[str, Any]:
     return {
         "as_of": day,
         "feeds": feed_totals(lake, settings.calendar.first_day, day),
-        "methods": {name: {m: values[m] for m in SHOWN} for name, values in json.loads(evaluation["summaries"]).items()},
+        "methods": {
+            name: {m: values[m] for m in SHOWN} for name, values in json.loads(evaluation["summaries"]).items()
+        },
         "customer_weeks": evaluation["customer_weeks"],
         "outcome": evaluation["outcome"],
         "reasons": list(evaluation["reasons"]),
@@ -47,7 +49,9 @@ def _example(lake: Lake, day: date) -> dict[str, Any]:
     bundle = bundle_of(lake, day)
     customers = lake.read("features/customer", day, day).to_pandas().dropna(subset=["customer_n_orders"])
     row = customers.sort_values(["customer_n_orders", "customer_id"]).iloc[len(customers) // 2]
-    packs = lake.read("features/customer_product", day, day).to_pandas().set_index("customer_id").loc[row["customer_id"]]
+    packs = (
+        lake.read("features/customer_product", day, day).to_pandas().set_index("customer_id").loc[row["customer_id"]]
+    )
     ids = list(packs["candidate_ids"])
     pair = unpack(packs["pair_features"], len(ids), len(PAIR_FEATURES))
     own = row[list(CUSTOMER_FEATURES)].to_numpy(np.float32)
@@ -56,8 +60,14 @@ def _example(lake: Lake, day: date) -> dict[str, Any]:
     items = []
     for product, score, contributions in zip(chosen, scores, explained, strict=True):
         attributes = {name: values[bundle.rows[product]] for name, values in bundle.attributes.items()}
-        items.append({"product_id": product, "score": round(float(score), 3), **attributes, "reason": reason(contributions)})
-    return {"customer_id": row["customer_id"], "items": items, "window": f"{day + timedelta(days=1)} to {day + timedelta(days=7)}"}
+        items.append(
+            {"product_id": product, "score": round(float(score), 3), **attributes, "reason": reason(contributions)}
+        )
+    return {
+        "customer_id": row["customer_id"],
+        "items": items,
+        "window": f"{day + timedelta(days=1)} to {day + timedelta(days=7)}",
+    }
 
 
 def render(content: dict[str, Any]) -> str:
@@ -65,8 +75,13 @@ def render(content: dict[str, Any]) -> str:
     lines = ["", f"Daily recommendation, as of {content['as_of']}", ""]
     lines.append(f"{'feed':<12}{'days':>6}{'blocked':>9}{'read':>13}{'valid':>13}{'quarantined':>13}")
     for feed in content["feeds"]:
-        lines.append(f"{feed['feed']:<12}{feed['days']:>6}{feed['blocked']:>9}{feed['read']:>13,}{feed['valid']:>13,}{feed['quarantined']:>13,}")
-    lines += ["", f"{'method':<22}{'NDCG@10':>9}{'recall@10':>11}{'revenue@10':>12}   ({content['customer_weeks']} customer-weeks, none trained on)"]
+        lines.append(
+            f"{feed['feed']:<12}{feed['days']:>6}{feed['blocked']:>9}{feed['read']:>13,}{feed['valid']:>13,}{feed['quarantined']:>13,}"
+        )
+    lines += [
+        "",
+        f"{'method':<22}{'NDCG@10':>9}{'recall@10':>11}{'revenue@10':>12}   ({content['customer_weeks']} customer-weeks, none trained on)",
+    ]
     for name, values in sorted(content["methods"].items(), key=lambda item: -item[1]["ndcg"]):
         lines.append(f"{name:<22}{values['ndcg']:>9.4f}{values['recall']:>11.4f}{values['revenue']:>12.4f}")
     lines += ["", f"gate: {content['outcome']}"] + [f"  - {text}" for text in content["reasons"]]
@@ -76,5 +91,11 @@ def render(content: dict[str, Any]) -> str:
     for number, item in enumerate(example["items"], 1):
         lines.append(f"  {number}. {item['type']} ({item['brand']}, {item['product_id']}): {item['reason']}")
     reports = [f"  {name} report: {Path(path)}" for name, path in content["reports"].items() if path]
-    lines += ["", "where to look next:", "  make dev    the Dagster UI: lineage, runs, checks, plots", "  make serve  the API", *reports]
+    lines += [
+        "",
+        "where to look next:",
+        "  make dev    the Dagster UI: lineage, runs, checks, plots",
+        "  make serve  the API",
+        *reports,
+    ]
     return "\n".join(lines)

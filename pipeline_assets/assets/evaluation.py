@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from pipeline_assets.assets.common import ML_TEAM, png
+from pipeline_assets.assets.common import ML_TEAM, bullets, png
 from pipeline_assets.assets.training import feature_days, lookback
 from pipeline_assets.partitions import daily, day_of
 from pipeline_assets.recommender.promotion import GatePolicy
@@ -23,7 +23,10 @@ GROUP = "evaluation"
     key=[GROUP, "evaluation_report"],
     deps=[
         dg.AssetKey(["training", "model"]),
-        *(dg.AssetDep(dg.AssetKey(["features", name]), partition_mapping=lookback(feature_days())) for name in ("customer", "product", "customer_product")),
+        *(
+            dg.AssetDep(dg.AssetKey(["features", name]), partition_mapping=lookback(feature_days()))
+            for name in ("customer", "product", "customer_product")
+        ),
         dg.AssetDep(dg.AssetKey(["warehouse", "fct_purchases"]), partition_mapping=lookback(feature_days())),
     ],
     group_name=GROUP,
@@ -39,13 +42,21 @@ def evaluation_report(
     context: dg.AssetExecutionContext, lake: Lake, feature_store: FeatureStoreResource, tracking: Tracking
 ) -> dg.MaterializeResult:
     result = evaluate(
-        lake, feature_store, tracking, day_of(context), get_settings(), gate_policy(), context.run_id, datetime.now(UTC), context.log.info
+        lake,
+        feature_store,
+        tracking,
+        day_of(context),
+        get_settings(),
+        gate_policy(),
+        context.run.run_id,
+        datetime.now(UTC),
+        context.log.info,
     )
     return dg.MaterializeResult(
         metadata={
             "mlflow_run_id": result.run_id,
             "outcome": result.decision.outcome,
-            "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in result.decision.reasons)),
+            "reasons": bullets(result.decision.reasons),
             "metrics": dg.MetadataValue.md(metric_table(result.summaries, METRICS)),
             "ndcg_at_10": result.summaries["ranker"]["ndcg"],
             "coverage_at_10": result.coverage,
@@ -74,13 +85,13 @@ def gate_policy() -> GatePolicy:
     "says promote. From evaluation/evaluation_report. Read by deployment/bundle.",
 )
 def promotion(context: dg.AssetExecutionContext, lake: Lake, tracking: Tracking) -> dg.MaterializeResult:
-    result = promote(lake, tracking, day_of(context), context.run_id)
+    result = promote(lake, tracking, day_of(context), context.run.run_id)
     return dg.MaterializeResult(
         metadata={
             "outcome": result.outcome,
             "model_version": result.version,
             "champion_version": result.champion_version,
-            "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in result.reasons)),
+            "reasons": bullets(result.reasons),
             "mlflow_run_id": result.run_id,
         }
     )

@@ -1,15 +1,16 @@
 """Group `monitoring`: what was served, whether inputs drift, what the recommendations were worth. Each decides on its own."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from typing import Any
 
 import dagster as dg
 
-from pipeline_assets.assets.common import ML_TEAM, png
+from pipeline_assets.assets.common import ML_TEAM, bullets, each_day, png
 from pipeline_assets.assets.training import lookback
 from pipeline_assets.monitoring.drift import DriftPolicy
 from pipeline_assets.monitoring.quality import QualityPolicy
 from pipeline_assets.monitoring.summary import drift_plot, drift_table, quality_table
-from pipeline_assets.partitions import daily, day_of
+from pipeline_assets.partitions import daily
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.monitoring_run import drift_of, land_prediction_log, quality_of
 from pipeline_assets.settings import get_settings
@@ -26,18 +27,25 @@ GROUP = "monitoring"
     tags={"layer": GROUP},
     code_version="1",
     partitions_def=daily,
+    backfill_policy=dg.BackfillPolicy.single_run(),
     description="One row: one answer that the API gave from the bundle of the business day. From the API's log files; materialise again for newer "
     "answers. Read by whoever asks what a customer was shown.",
 )
 def prediction_log(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
-    table = land_prediction_log(lake, day_of(context), get_settings().data_dir / "prediction_log", context.run_id)
-    return dg.MaterializeResult(metadata={"dagster/row_count": len(table), "table": lake.uri("monitoring/prediction_log")})
+    def one_day(day: date) -> dict[str, Any]:
+        table = land_prediction_log(lake, day, get_settings().data_dir / "prediction_log", context.run.run_id)
+        return {"dagster/row_count": len(table), "table": lake.uri("monitoring/prediction_log")}
+
+    return each_day(context, one_day)
 
 
 @dg.asset(
     key=[GROUP, "drift_report"],
     deps=[
-        dg.AssetDep(dg.AssetKey(["validated", "purchases"]), partition_mapping=lookback(7 * get_settings().monitoring.reference_weeks)),
+        dg.AssetDep(
+            dg.AssetKey(["validated", "purchases"]),
+            partition_mapping=lookback(7 * get_settings().monitoring.reference_weeks),
+        ),
         dg.AssetKey(["warehouse", "dim_products"]),
         dg.AssetKey([GROUP, "prediction_log"]),
     ],
@@ -47,22 +55,27 @@ def prediction_log(context: dg.AssetExecutionContext, lake: Lake) -> dg.Material
     tags={"layer": GROUP},
     code_version="1",
     partitions_def=daily,
+    backfill_policy=dg.BackfillPolicy.single_run(),
     description="One verdict (ok, watch, drift, unknown) on the day's purchase lines against the same weekdays of the weeks before, by our own policy, "
     "beside Evidently's page. Fresh daily. Read by the drift sensor, which asks for training.",
 )
 def drift_report(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
-    day = day_of(context)
-    report = drift_of(lake, day, get_settings(), DriftPolicy(), context.run_id, datetime.now(UTC))
-    metadata: dict[str, object] = {
-        "verdict": report.decision.verdict,
-        "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in report.decision.reasons)),
-        "evidently": dg.MetadataValue.json(report.evidently),
-    }
-    if report.html_path:
-        metadata["columns"] = dg.MetadataValue.md(drift_table(report.result, report.decision))
-        metadata["plot"] = png(drift_plot(report.result, report.policy), "effect size per column")
-        metadata["report"] = dg.MetadataValue.path(str(report.html_path))
-    return dg.MaterializeResult(metadata=metadata)
+    def one_day(day: date) -> dict[str, Any]:
+        report = drift_of(lake, day, get_settings(), drift_policy(), context.run.run_id, datetime.now(UTC))
+        metadata: dict[str, Any] = {"verdict": report.decision.verdict, "reasons": bullets(report.decision.reasons)}
+        if report.html_path:
+            metadata["columns"] = dg.MetadataValue.md(drift_table(report.result, report.decision))
+            metadata["plot"] = png(drift_plot(report.result, report.policy), "effect size per column")
+            metadata["evidently"] = dg.MetadataValue.json(report.evidently)
+            metadata["report"] = dg.MetadataValue.path(str(report.html_path))
+        return metadata
+
+    return each_day(context, one_day)
+
+
+def drift_policy() -> DriftPolicy:
+    """The drift policy with the settings' least number of rows."""
+    return DriftPolicy(min_rows=get_settings().monitoring.drift_min_rows)
 
 
 @dg.asset(
@@ -78,15 +91,17 @@ def drift_report(context: dg.AssetExecutionContext, lake: Lake) -> dg.Materializ
     tags={"layer": GROUP},
     code_version="1",
     partitions_def=daily,
+    backfill_policy=dg.BackfillPolicy.single_run(),
     description="One verdict (ok, degraded, unknown) on what became of the batch recommendations whose week is over, against the champion's figure at "
     "promotion. Unknown until enough weeks are complete. Fresh daily. Read by people and the alerts.",
 )
 def quality_report(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
-    history, decision = quality_of(lake, day_of(context), get_settings(), QualityPolicy(), context.run_id)
-    return dg.MaterializeResult(
-        metadata={
+    def one_day(day: date) -> dict[str, Any]:
+        history, decision = quality_of(lake, day, get_settings(), QualityPolicy(), context.run.run_id)
+        return {
             "verdict": decision.verdict,
-            "reasons": dg.MetadataValue.md("\n".join(f"- {reason}" for reason in decision.reasons)),
+            "reasons": bullets(decision.reasons),
             "days": dg.MetadataValue.md(quality_table(history, decision)),
         }
-    )
+
+    return each_day(context, one_day)

@@ -24,13 +24,12 @@ def _raw_asset(feed: Feed) -> dg.AssetsDefinition:
         kinds={"deltalake", "python"},
         tags={"layer": GROUP, "feed": feed.name},
         code_version="1",
-        pool="lake_writer",
         description=f"{feed.schema.description} As received from the source, one immutable batch per business day, with "
         f"batch id and digest. Fresh when the day is over. Read by validated/{feed.name} only.",
         metadata={"dagster/column_schema": column_schema(feed.schema)},
     )
     def land(context: dg.AssetExecutionContext, source: SourceResource, lake: Lake) -> dg.MaterializeResult:
-        batches = land_days(source, lake, feed, days_of(context), context.run_id, datetime.now(UTC))
+        batches = land_days(source, lake, feed, days_of(context), context.run.run_id, datetime.now(UTC))
         per_day(
             context,
             {b.event_date: b.rows for b in batches},

@@ -1,10 +1,13 @@
 """Group `recommendations`: the nightly top N. Belongs here: one table. Does not: ranking (recommender/ranker.py)."""
 
+from datetime import date
+from typing import Any
+
 import dagster as dg
 import pyarrow
 
-from pipeline_assets.assets.common import ML_TEAM, arrow_column_schema, preview
-from pipeline_assets.partitions import daily, day_of
+from pipeline_assets.assets.common import ML_TEAM, arrow_column_schema, each_day, preview
+from pipeline_assets.partitions import daily
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import Lake, digest
 from pipeline_assets.resources.release import recommend
@@ -23,22 +26,24 @@ GROUP = "recommendations"
     tags={"layer": GROUP},
     code_version="1",
     partitions_def=daily,
+    backfill_policy=dg.BackfillPolicy.single_run(),
     description="One row: one of the top products of one customer for the week after the business day. From the bundle and features of the day. "
     "Published atomically, fresh daily. Read by the API as its first fallback and by monitoring/quality_report.",
     metadata={"dagster/column_schema": arrow_column_schema(RECOMMENDATIONS)},
 )
-def daily_recommendations(context: dg.AssetExecutionContext, lake: Lake, feature_store: FeatureStoreResource) -> dg.MaterializeResult:
-    slates, path = recommend(lake, feature_store, day_of(context), get_settings(), context.run_id)
-    content = digest(pyarrow.Table.from_pandas(slates, RECOMMENDATIONS, preserve_index=False))
-    return dg.MaterializeResult(
-        metadata={
+def daily_recommendations(
+    context: dg.AssetExecutionContext, lake: Lake, feature_store: FeatureStoreResource
+) -> dg.MaterializeResult:
+    def one_day(day: date) -> dict[str, Any]:
+        slates, path = recommend(lake, feature_store, day, get_settings(), context.run.run_id)
+        return {
             "dagster/row_count": len(slates),
-            "digest": content,
+            "digest": digest(pyarrow.Table.from_pandas(slates, RECOMMENDATIONS, preserve_index=False)),
             "customers": slates["customer_id"].nunique(),
             "distinct_products": slates["product_id"].nunique(),
             "model_version": str(slates["model_version"].iloc[0]),
             "file": dg.MetadataValue.path(path),
             "preview": preview(slates),
-        },
-        data_version=dg.DataVersion(content),
-    )
+        }
+
+    return each_day(context, one_day)

@@ -29,7 +29,10 @@ def feature_days() -> int:
 @dg.asset(
     key=[GROUP, "training_set"],
     deps=[
-        *(dg.AssetDep(dg.AssetKey(["features", name]), partition_mapping=lookback(feature_days())) for name in ("customer", "product", "customer_product")),
+        *(
+            dg.AssetDep(dg.AssetKey(["features", name]), partition_mapping=lookback(feature_days()))
+            for name in ("customer", "product", "customer_product")
+        ),
         dg.AssetDep(dg.AssetKey(["warehouse", "fct_purchases"]), partition_mapping=lookback(feature_days())),
     ],
     group_name=GROUP,
@@ -41,11 +44,13 @@ def feature_days() -> int:
     description="One row: one candidate of one customer in one label week, with its features as of the week's first morning and whether it was "
     "bought. From weekly partitions of features/*, point-in-time through Feast, on days with passed verdicts only. Fresh weekly. Read by training/model.",
 )
-def training_set(context: dg.AssetExecutionContext, lake: Lake, feature_store: FeatureStoreResource) -> dg.MaterializeResult:
+def training_set(
+    context: dg.AssetExecutionContext, lake: Lake, feature_store: FeatureStoreResource
+) -> dg.MaterializeResult:
     day, settings = day_of(context), get_settings()
     weeks = training_weeks(lake, day, settings)
     table = build_training_set(lake, feature_store, day, weeks, settings.training, context.log.info)
-    lake.replace_days("training/training_set", table, [day], context.run_id)
+    lake.replace_days("training/training_set", table, [day], context.run.run_id)
     content = digest(table)
     return dg.MaterializeResult(
         metadata={
@@ -68,13 +73,18 @@ def training_set(context: dg.AssetExecutionContext, lake: Lake, feature_store: F
     tags={"layer": GROUP},
     code_version="1",
     partitions_def=daily,
-    required_resource_keys={"mlflow", "lake"},  # dagster-mlflow's resource is of the older kind, which cannot be an argument
+    required_resource_keys={
+        "mlflow",
+        "lake",
+    },  # dagster-mlflow's resource is of the older kind, which cannot be an argument
     description="One ranker: LightGBM LambdaRank trained on training/training_set of the day, one MLflow run with parameters, data digests, "
     "environment and plots. Fresh weekly, or when drift asks for it. Read by evaluation/evaluation_report.",
 )
 def model(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     lake: Lake = context.resources.lake
-    outcome = train_and_log(lake, day_of(context), get_settings(), context.resources.mlflow, context.run_id, datetime.now(UTC))
+    outcome = train_and_log(
+        lake, day_of(context), get_settings(), context.resources.mlflow, context.run.run_id, datetime.now(UTC)
+    )
     return dg.MaterializeResult(
         metadata={
             "mlflow_run_id": outcome.run_id,

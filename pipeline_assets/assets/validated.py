@@ -32,14 +32,15 @@ def _validated_asset(feed: Feed) -> dg.AssetsDefinition:
         kinds={"deltalake", "pandera"},
         tags={"layer": GROUP, "feed": feed.name},
         code_version="1",
-        pool="lake_writer",
         description=f"{feed.schema.description} Rows of raw/{feed.name} that keep every rule; the others are in quarantine/{feed.name} "
         "with rule, reason, source and run. A day is read downstream only with a passed verdict. Fresh within the hour of its raw day. "
         "Read by the warehouse.",
         metadata={"dagster/column_schema": column_schema(feed.schema)},
     )
     def admit(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
-        verdicts, digests = admit_days(lake, feed, days_of(context), validation_policy(), context.run_id, datetime.now(UTC))
+        verdicts, digests = admit_days(
+            lake, feed, days_of(context), validation_policy(), context.run.run_id, datetime.now(UTC)
+        )
         per_day(
             context,
             {v.event_date: v.rows_valid for v in verdicts},

@@ -26,14 +26,13 @@ class _Translator(DagsterDbtTranslator):
         node = {**manifest["nodes"], **manifest["sources"]}[unique_id]
         if node["resource_type"] != "model":
             return spec
-        layer = {"stg": "staging", "int": "intermediate"}.get(node["name"].split("_")[0], "marts")
         freshness = "Fresh within the hour of its validated day."
         return spec.replace_attributes(
             key=dg.AssetKey([GROUP, node["name"]]),
             group_name=GROUP,
             owners=DATA_TEAM,
             kinds={"dbt", "duckdb"},
-            tags={"layer": GROUP, "dbt_layer": layer},
+            tags={"layer": GROUP},
             description=f"{node['description']} {freshness}",
         )
 
@@ -45,23 +44,31 @@ class _Translator(DagsterDbtTranslator):
     partitions_def=daily,
     backfill_policy=dg.BackfillPolicy.single_run(),
     pool="warehouse",
-    dagster_dbt_translator=_Translator(DagsterDbtTranslatorSettings(enable_asset_checks=True, enable_duplicate_source_asset_keys=True)),
+    dagster_dbt_translator=_Translator(
+        DagsterDbtTranslatorSettings(enable_asset_checks=True, enable_duplicate_source_asset_keys=True)
+    ),
 )
-def dbt_models(context: dg.AssetExecutionContext, dbt: DbtCliResource, lake: Lake, warehouse: Warehouse) -> Iterator[Any]:
+def dbt_models(
+    context: dg.AssetExecutionContext, dbt: DbtCliResource, lake: Lake, warehouse: Warehouse
+) -> Iterator[Any]:
     """One dbt build for all the days of the run, on days with passed verdicts only; the marts are then published to the lake."""
     days = days_of(context)
     lake.require_passed(list(FEEDS), days)
     warehouse.prepare(lake, min(days), max(days))
     build = dbt.cli(["build", "--exclude-resource-type", "unit_test"], context=context, raise_on_error=False)
-    events = list(build.stream())  # held back: a mart is announced after it is published, so that nobody reads an older one
+    events = list(
+        build.stream()
+    )  # held back: a mart is announced after it is published, so that nobody reads an older one
     if (error := build.get_error()) is not None:
         yield from (event for event in events if isinstance(event, dg.AssetCheckResult))
         raise error
-    for mart, (rows, digests) in warehouse.publish(lake, days, context.run_id).items():
+    for mart, (rows, digests) in warehouse.publish(lake, days, context.run.run_id).items():
         key = dg.AssetKey([GROUP, mart])
         if key in context.selected_asset_keys:
             for day in days:
                 context.add_asset_metadata(
-                    {"dagster/row_count": rows[day], "digest": digests[day]}, asset_key=key, partition_key=day.isoformat()
+                    {"dagster/row_count": rows[day], "digest": digests[day]},
+                    asset_key=key,
+                    partition_key=day.isoformat(),
                 )
     yield from events

@@ -1,15 +1,16 @@
 """Checks on raw and validated feeds and on features, derived from the declarations where they can be."""
 
-from collections.abc import Iterator
 from datetime import date
+from typing import Any
 
 import dagster as dg
 import numpy as np
 import pyarrow.compute as pc
 
+from pipeline_assets.checks.common import each_day
 from pipeline_assets.monitoring.skew import compare_values
-from pipeline_assets.partitions import daily, day_of, days_of
-from pipeline_assets.recommender.features import CUSTOMER_FEATURES, PAIR_FEATURES
+from pipeline_assets.partitions import daily, days_of
+from pipeline_assets.recommender.features import CUSTOMER_FEATURES
 from pipeline_assets.resources.feature_store import FeatureStoreResource, known_at
 from pipeline_assets.resources.lake import BATCHES, Lake
 from pipeline_assets.schemas.feeds import FEEDS, Feed
@@ -26,36 +27,64 @@ def _counts(lake: Lake, table: str, days: list[date]) -> dict[date, int]:
 
 def _feed_checks(feed: Feed) -> list[dg.AssetChecksDefinition]:
     @dg.asset_check(
-        asset=["raw", feed.name], name="batch_is_whole", blocking=True, partitions_def=daily, description="The rows in the lake are those of the newest landed batch."
+        asset=["raw", feed.name],
+        name="batch_is_whole",
+        blocking=True,
+        partitions_def=daily,
+        description="The rows in the lake are those of the newest landed batch.",
     )
     def batch_is_whole(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
         days = days_of(context)
         ledger = lake.read(BATCHES, min(days), max(days)).sort_by("recorded_at").to_pylist()
         landed = {row["event_date"]: row["rows"] for row in ledger if row["feed"] == feed.name}
         stored = _counts(lake, f"raw/{feed.name}", days)
-        wrong = {str(day): {"landed": landed.get(day), "stored": stored[day]} for day in days if landed.get(day) != stored[day]}
-        return dg.AssetCheckResult(passed=not wrong, metadata={"days": len(days), "different": dg.MetadataValue.json(wrong)})
+        wrong = {
+            str(day): {"landed": landed.get(day), "stored": stored[day]}
+            for day in days
+            if landed.get(day) != stored[day]
+        }
+        return dg.AssetCheckResult(
+            passed=not wrong, metadata={"days": len(days), "different": dg.MetadataValue.json(wrong)}
+        )
 
     @dg.asset_check(
-        asset=["validated", feed.name], name="every_row_is_accounted_for", blocking=True, partitions_def=daily, description="read = valid + quarantined, counted in the tables."
+        asset=["validated", feed.name],
+        name="every_row_is_accounted_for",
+        blocking=True,
+        partitions_def=daily,
+        description="read = valid + quarantined, counted in the tables.",
     )
     def every_row_is_accounted_for(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
         days = days_of(context)
-        raw, valid, aside = (_counts(lake, f"{layer}/{feed.name}", days) for layer in ("raw", "validated", "quarantine"))
+        raw, valid, aside = (
+            _counts(lake, f"{layer}/{feed.name}", days) for layer in ("raw", "validated", "quarantine")
+        )
         verdicts = lake.verdicts(feed.name, min(days), max(days))
         # a blocked day keeps nothing in either table: its rows stay in raw
         kept = [day for day in days if day in verdicts and verdicts[day].status == "passed"]
-        lost = {str(day): {"read": raw[day], "valid": valid[day], "quarantined": aside[day]} for day in kept if raw[day] != valid[day] + aside[day]}
+        lost = {
+            str(day): {"read": raw[day], "valid": valid[day], "quarantined": aside[day]}
+            for day in kept
+            if raw[day] != valid[day] + aside[day]
+        }
         numbers = {"read": sum(raw.values()), "valid": sum(valid.values()), "quarantined": sum(aside.values())}
         return dg.AssetCheckResult(passed=not lost, metadata={**numbers, "different": dg.MetadataValue.json(lost)})
 
     @dg.asset_check(
-        asset=["validated", feed.name], name="day_is_passed", blocking=True, partitions_def=daily, description="The verdict on the day; a blocked day stops what depends on it."
+        asset=["validated", feed.name],
+        name="day_is_passed",
+        blocking=True,
+        partitions_def=daily,
+        description="The verdict on the day; a blocked day stops what depends on it.",
     )
     def day_is_passed(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
         days = days_of(context)
         verdicts = lake.verdicts(feed.name, min(days), max(days))
-        bad = {str(day): list(verdicts[day].reasons) if day in verdicts else ["no verdict"] for day in days if day not in verdicts or verdicts[day].status != "passed"}
+        bad = {
+            str(day): list(verdicts[day].reasons) if day in verdicts else ["no verdict"]
+            for day in days
+            if day not in verdicts or verdicts[day].status != "passed"
+        }
         return dg.AssetCheckResult(passed=not bad, metadata={"days": len(days), "blocked": dg.MetadataValue.json(bad)})
 
     return [batch_is_whole, every_row_is_accounted_for, day_is_passed]
@@ -67,23 +96,31 @@ feed_checks = [check for feed in FEEDS.values() for check in _feed_checks(feed)]
 def _feature_checks(name: str) -> list[dg.AssetChecksDefinition]:
     key = FEATURE_TABLES[name].names[0]
 
-    @dg.asset_check(asset=["features", name], name="schema_and_key", blocking=True, partitions_def=daily, description="Declared columns and types, one row per key, known at the end of the day.")
+    @dg.asset_check(
+        asset=["features", name],
+        name="schema_and_key",
+        blocking=True,
+        partitions_def=daily,
+        description="Declared columns and types, one row per key, known at the end of the day.",
+    )
     def schema_and_key(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
-        day = day_of(context)
-        table = lake.read(f"features/{name}", day, day)
-        found = {field.name: str(field.type) for field in table.schema}
-        wanted = {field.name: str(field.type) for field in FEATURE_TABLES[name]}
-        repeated = len(table) - pc.count_distinct(table[key]).as_py()
-        stamped_wrong = pc.sum(pc.not_equal(table["feature_ts"], known_at(day))).as_py() or 0
-        return dg.AssetCheckResult(
-            passed=found == wanted and repeated == 0 and stamped_wrong == 0 and len(table) > 0,
-            metadata={
+        def one_day(day: date) -> tuple[bool, dict[str, Any]]:
+            table = lake.read(f"features/{name}", day, day)
+            # Delta calls a list's values `element`, Arrow `item`
+            found = {field.name: str(field.type).replace("<element:", "<item:") for field in table.schema}
+            wanted = {field.name: str(field.type) for field in FEATURE_TABLES[name]}
+            differing = {c: [wanted.get(c), found.get(c)] for c in {*wanted, *found} if wanted.get(c) != found.get(c)}
+            repeated = len(table) - pc.count_distinct(table[key]).as_py()
+            stamped_wrong = pc.sum(pc.not_equal(table["feature_ts"], known_at(day))).as_py() or 0
+            metadata = {
                 "rows": len(table),
                 "repeated_keys": repeated,
                 "wrong_timestamps": stamped_wrong,
-                "columns": dg.MetadataValue.json({c: [wanted.get(c), found.get(c)] for c in {*wanted, *found} if wanted.get(c) != found.get(c)}),
-            },
-        )
+                "columns": dg.MetadataValue.json(differing),
+            }
+            return not differing and repeated == 0 and stamped_wrong == 0 and len(table) > 0, metadata
+
+        return each_day(context, one_day)
 
     return [schema_and_key]
 
@@ -92,25 +129,37 @@ feature_checks = [check for name in FEATURE_TABLES for check in _feature_checks(
 
 
 @dg.asset_check(
-    asset=["features", "online_store"], name="online_equals_offline", blocking=True, partitions_def=daily, description="A sample of customers read back from the online store equals the day's rows bit for bit, unless newer values are there."
+    asset=["features", "online_store"],
+    name="online_equals_offline",
+    blocking=True,
+    partitions_def=daily,
+    description="A sample of customers read back from the online store equals the day's rows bit for bit, unless newer values are there.",
 )
-def online_equals_offline(context: dg.AssetCheckExecutionContext, lake: Lake, feature_store: FeatureStoreResource) -> Iterator[dg.AssetCheckResult]:
-    day = day_of(context)
-    customers = lake.read("features/customer", day, day).to_pandas().sort_values("customer_id")
-    sample = customers.iloc[np.linspace(0, len(customers) - 1, min(PARITY_SAMPLE, len(customers))).astype(int)]
-    store, ids = feature_store.open(), sample["customer_id"].tolist()
-    ages = feature_store.online_timestamps(store, ids)
-    newer = [c for c in ids if ages[c] is not None and ages[c] > known_at(day)]
-    missing = [c for c in ids if ages[c] is None]
-    online = feature_store.read_online(store, ids)
-    rows = [i for i, c in enumerate(ids) if c not in newer and c not in missing]
-    metadata: dict[str, object] = {"compared": len(rows), "kept_newer": len(newer), "missing": len(missing)}
-    mismatches = 0
-    if rows:
-        served = np.array([[online[name][i] for name in CUSTOMER_FEATURES] for i in rows], dtype=np.float32)
-        skew = compare_values(sample[list(CUSTOMER_FEATURES)].to_numpy(np.float32)[rows], served, CUSTOMER_FEATURES)
-        packs = lake.read("features/customer_product", day, day).to_pandas().set_index("customer_id")["pair_features"]
-        differing = sum(packs[ids[i]] != online["pair_features"][i] for i in rows)
-        mismatches = skew.mismatches + differing
-        metadata |= {"different_values": skew.mismatches, "different_packs": differing, "pair_features": len(PAIR_FEATURES)}
-    yield dg.AssetCheckResult(passed=mismatches == 0 and not missing, metadata=metadata)
+def online_equals_offline(
+    context: dg.AssetCheckExecutionContext, lake: Lake, feature_store: FeatureStoreResource
+) -> dg.AssetCheckResult:
+    store = feature_store.open()
+
+    def one_day(day: date) -> tuple[bool, dict[str, Any]]:
+        customers = lake.read("features/customer", day, day).to_pandas().sort_values("customer_id")
+        sample = customers.iloc[np.linspace(0, len(customers) - 1, min(PARITY_SAMPLE, len(customers))).astype(int)]
+        ids = sample["customer_id"].tolist()
+        ages = feature_store.online_timestamps(store, ids)
+        missing = [c for c, age in ages.items() if age is None]
+        newer = [c for c, age in ages.items() if age is not None and age > known_at(day)]
+        rows = [i for i, c in enumerate(ids) if c not in newer and c not in missing]
+        metadata: dict[str, Any] = {"compared": len(rows), "kept_newer": len(newer), "missing": len(missing)}
+        mismatches = 0
+        if rows:
+            online = feature_store.read_online(store, ids)
+            served = np.array([[online[name][i] for name in CUSTOMER_FEATURES] for i in rows], dtype=np.float32)
+            skew = compare_values(sample[list(CUSTOMER_FEATURES)].to_numpy(np.float32)[rows], served, CUSTOMER_FEATURES)
+            packs = (
+                lake.read("features/customer_product", day, day).to_pandas().set_index("customer_id")["pair_features"]
+            )
+            differing = sum(packs[ids[i]] != online["pair_features"][i] for i in rows)
+            mismatches = skew.mismatches + differing
+            metadata |= {"different_values": skew.mismatches, "different_packs": differing}
+        return mismatches == 0 and not missing, metadata
+
+    return each_day(context, one_day)

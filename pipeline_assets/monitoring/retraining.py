@@ -30,8 +30,12 @@ def decide_retraining(
         return RetrainingDecision(False, f"drift report of {day} says {verdict}: nothing to do")
     if blocked_days:
         listed = ", ".join(str(blocked) for blocked in blocked_days)
-        return RetrainingDecision(False, f"drift on {day}, but the upstream is broken ({listed} not passed): mend the data first")
+        return RetrainingDecision(
+            False, f"drift on {day}, but the upstream is broken ({listed} not passed): mend the data first"
+        )
     recent = [trained for trained in trained_days if 0 <= (day - trained).days < cooldown_days]
     if recent:
-        return RetrainingDecision(False, f"drift on {day}, but a model was trained as of {max(recent)}: cool-down of {cooldown_days} days")
+        return RetrainingDecision(
+            False, f"drift on {day}, but a model was trained as of {max(recent)}: cool-down of {cooldown_days} days"
+        )
     return RetrainingDecision(True, f"drift report of {day} says drift")

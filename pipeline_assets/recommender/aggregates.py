@@ -2,7 +2,8 @@
 
 `Snapshot` is the one entrance: it copies the rows with `event_date <= D` of sellable products into temporary tables with
 dense integer keys, so that nothing computed from it can see the future. Ages are in days at the recommendation day T = D + 1
-(a purchase on D has age 1).
+(a purchase on D has age 1). Sums of fractions are sums of whole billionths (`exact_sum`): adding floats in another order, because
+of other rows in the marts or another number of threads, would change the last bit and with it the digest of a day.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 SLOW, FAST = 90, 21
 
 _BASE = """
+create or replace temp macro exact_sum(x) as sum((x * 1e9)::bigint) / 1e9;
 create temp table product as
     select (row_number() over (order by product_id) - 1)::integer as product, product_id,
         department, category, type, brand
@@ -65,19 +67,19 @@ _PAIR = f"""
 create temp table pair as
     select customer, product, any_value(type) as type, any_value(category) as category, count(*) as n_orders,
         count(*) filter (age <= 28) as n_orders_28d, count(*) filter (age <= 91) as n_orders_91d,
-        sum(exp(-age * ln(2) / {FAST})) as decayed_fast, sum(exp(-age * ln(2) / {SLOW})) as decayed_slow,
-        min(age) as days_since_last, max(age) as days_since_first, avg(quantity) as quantity_mean, avg(amount) as amount_mean,
-        avg(is_promoted) as promoted_share, sum(discount) / nullif(sum(discount) + sum(amount), 0) as discount_share
+        exact_sum(exp(-age * ln(2) / {FAST})) as decayed_fast, exact_sum(exp(-age * ln(2) / {SLOW})) as decayed_slow,
+        min(age) as days_since_last, max(age) as days_since_first, exact_sum(quantity) / count(*) as quantity_mean, exact_sum(amount) / count(*) as amount_mean,
+        avg(is_promoted) as promoted_share, exact_sum(discount) / nullif(exact_sum(discount) + exact_sum(amount), 0) as discount_share
     from line group by customer, product;
 create temp table affinity as
-    select customer, type, any_value(category) as category, count(*) as type_days, sum(decayed) as type_decayed,
+    select customer, type, any_value(category) as category, count(*) as type_days, exact_sum(decayed) as type_decayed,
         min(age) as type_days_since_last, (max(age) - min(age)) / nullif(count(*) - 1, 0) as type_gap_days
     from (
-        select customer, type, age, any_value(category) as category, sum(exp(-age * ln(2) / {SLOW})) as decayed
+        select customer, type, age, any_value(category) as category, exact_sum(exp(-age * ln(2) / {SLOW})) as decayed
         from line group by customer, type, age
     ) group by customer, type;
 create temp table category_affinity as
-    select customer, category, sum(exp(-age * ln(2) / {SLOW})) as category_decayed, min(age) as category_days_since_last
+    select customer, category, exact_sum(exp(-age * ln(2) / {SLOW})) as category_decayed, min(age) as category_days_since_last
     from line group by customer, category;
 """
 
@@ -86,10 +88,10 @@ create temp table shopper as
     select customer, count(distinct order_id) as n_orders, count(distinct order_id) filter (age <= 28) as n_orders_28d,
         min(age) as days_since_last_order, max(age) as days_since_first_order,
         (max(age) - min(age)) / nullif(count(distinct age) - 1, 0) as order_gap_days,
-        count(*) / count(distinct order_id) as basket_size, sum(amount) / count(distinct order_id) as basket_amount,
+        count(*) / count(distinct order_id) as basket_size, exact_sum(amount) / count(distinct order_id) as basket_amount,
         count(distinct product) as n_products, 1 - count(distinct product) / count(*) as repeat_share,
-        avg(is_promoted) as promoted_share, sum(discount) / nullif(sum(discount) + sum(amount), 0) as discount_share,
-        sum(amount) filter (age <= 28) as amount_28d
+        avg(is_promoted) as promoted_share, exact_sum(discount) / nullif(exact_sum(discount) + exact_sum(amount), 0) as discount_share,
+        exact_sum(case when age <= 28 then amount end) as amount_28d
     from line group by customer;
 """
 
@@ -99,9 +101,9 @@ create temp table item as
         select product, count(*) filter (age <= 7) as orders_7d, count(*) filter (age <= 28) as orders_28d,
             count(*) filter (age <= 91) as orders_91d, count(distinct customer) filter (age <= 91) as customers_91d,
             min(age) as days_since_last_sale, max(age) as days_since_first_sale,
-            sum(amount) filter (age <= 28) / nullif(sum(quantity) filter (age <= 28), 0) as price_28d,
-            sum(amount) filter (age <= 7) / nullif(sum(quantity) filter (age <= 7), 0) as price_7d,
-            sum(amount) / nullif(sum(quantity), 0) as price_all, avg(is_promoted) as promoted_share
+            exact_sum(case when age <= 28 then amount end) / nullif(exact_sum(case when age <= 28 then quantity end), 0) as price_28d,
+            exact_sum(case when age <= 7 then amount end) / nullif(exact_sum(case when age <= 7 then quantity end), 0) as price_7d,
+            exact_sum(amount) / nullif(exact_sum(quantity), 0) as price_all, avg(is_promoted) as promoted_share
         from line group by product
     ), buyers as (
         select product, count(*) as n_buyers, avg(case when n_orders > 1 then 1 else 0 end) as repeat_rate from pair group by product
@@ -135,15 +137,33 @@ class Snapshot:
 
     def __init__(self, con: duckdb.DuckDBPyConnection, as_of: date) -> None:
         self.con, self.as_of = con, as_of
-        for name in ("product", "customer", "line", "home_store", "shown", "mailing", "offer", "pair", "affinity", "category_affinity", "shopper", "item"):
+        for name in (
+            "product",
+            "customer",
+            "line",
+            "home_store",
+            "shown",
+            "mailing",
+            "offer",
+            "pair",
+            "affinity",
+            "category_affinity",
+            "shopper",
+            "item",
+        ):
             con.execute(f"drop table if exists temp.{name}")
         target = as_of + timedelta(days=1)
         for statement in (_BASE + _PAIR + _CUSTOMER + _ITEM).split(";\n"):
             if statement.strip():
-                used = {name: value for name, value in (("as_of", as_of), ("target", target)) if f"${name}" in statement}
+                used = {
+                    name: value for name, value in (("as_of", as_of), ("target", target)) if f"${name}" in statement
+                }
                 con.execute(statement, used or None)
         found = con.execute("select count(*) from line").fetchall()[0][0]
         if not found:
             raise NotEnoughData(
-                f"features as of {as_of}", found="no purchase of a sellable product", wanted="at least one", fix="materialise the warehouse first"
+                f"features as of {as_of}",
+                found="no purchase of a sellable product",
+                wanted="at least one",
+                fix="materialise the warehouse first",
             )

@@ -6,16 +6,12 @@ source: repeats are nearly all of the hits (evaluation.md), so history has the m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipeline_assets.recommender.aggregates import Snapshot
 from pipeline_assets.recommender.retriever import item_neighbour_scores
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
 
 N_HISTORY, N_NEIGHBOURS, N_TYPE, N_PROMOTED, N_POPULAR = 180, 30, 40, 30, 20
 SOURCES = ("history", "neighbours", "type", "promoted", "popular")
@@ -30,8 +26,8 @@ def candidates(snapshot: Snapshot) -> pd.DataFrame:
         sorted by customer, source and place. Also left in the connection as temporary table `candidate`.
     """
     con = snapshot.con
-    scores = _neighbours(snapshot)
-    con.register("neighbour", scores)
+    items, scores, neighbours = _neighbours(snapshot)
+    con.register("neighbour", neighbours)
     con.execute("drop table if exists temp.candidate")
     con.execute(
         f"""
@@ -69,35 +65,33 @@ def candidates(snapshot: Snapshot) -> pd.DataFrame:
         """
     )
     con.unregister("neighbour")
-    con.register("knn", scores[["customer", "product", "knn_score"]])
-    frame = con.execute(
-        """
-        select candidate.*, coalesce(knn.knn_score, 0)::float as knn_score
-        from candidate left join knn using (customer, product) order by customer, source, place, product
-        """
-    ).df()
-    con.unregister("knn")
+    frame = con.sql("select * from candidate order by customer, source, place, product").df()
+    product = frame["product"].to_numpy()
+    position, inside = _positions(items, product)
+    frame["knn_score"] = np.where(inside, scores[frame["customer"].to_numpy(), position], np.float32(0))
     return frame
 
 
-def _neighbours(snapshot: Snapshot) -> pd.DataFrame:
-    """The best scored products per customer by collaborative filtering: customer, product, knn_score, place among products not yet bought."""
-    bought = snapshot.con.execute("select customer, product, decayed_slow from pair order by customer, product").df()
-    n_customers = snapshot.con.execute("select count(*) from customer").fetchall()[0][0]
+def _positions(items: NDArray[np.int32], product: NDArray[np.int32]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+    """Where each product is in the ascending `items`, and whether it is there at all."""
+    position = np.minimum(np.searchsorted(items, product), len(items) - 1)
+    return position, items[position] == product
+
+
+def _neighbours(snapshot: Snapshot) -> tuple[NDArray[np.int32], NDArray[np.float32], pd.DataFrame]:
+    """Collaborative filtering scores (retriever.py), and the best products not bought yet: customer, product, place."""
+    bought = snapshot.con.sql("select customer, product, decayed_slow from pair order by customer, product").df()
+    n_customers = snapshot.con.sql("select count(*) from customer").fetchall()[0][0]
     customer, product = bought["customer"].to_numpy(np.int32), bought["product"].to_numpy(np.int32)
     items, scores = item_neighbour_scores(customer, product, bought["decayed_slow"].to_numpy(), n_customers)
     new = scores.copy()
-    position = np.searchsorted(items, product)
-    inside = (position < len(items)) & (items[np.minimum(position, len(items) - 1)] == product)
+    position, inside = _positions(items, product)
     new[customer[inside], position[inside]] = 0.0
     rows = np.arange(n_customers)[:, None]
     top = min(N_NEIGHBOURS, len(items))
-    best: NDArray[np.intp] = np.sort(np.argpartition(-new, top - 1, axis=1)[:, :top], axis=1)
+    best = np.sort(np.argpartition(-new, top - 1, axis=1)[:, :top], axis=1)
     best = np.take_along_axis(best, np.argsort(-new[rows, best], axis=1, kind="stable"), axis=1)
-    place = np.zeros_like(scores, dtype=np.int16)
-    place[rows, best] = np.where(new[rows, best] > 0, np.arange(1, best.shape[1] + 1, dtype=np.int16), 0)
-    kept = scores > 0
-    who, what = np.nonzero(kept)
-    result = pd.DataFrame({"customer": who.astype(np.int32), "product": items[what], "knn_score": scores[kept], "place": place[kept]})
-    result["place"] = result["place"].where(result["place"] > 0, np.iinfo(np.int16).max)
-    return result
+    found = new[rows, best] > 0
+    place = np.broadcast_to(np.arange(1, top + 1, dtype=np.int16), best.shape)
+    who = np.broadcast_to(rows.astype(np.int32), best.shape)
+    return items, scores, pd.DataFrame({"customer": who[found], "product": items[best[found]], "place": place[found]})

@@ -7,6 +7,8 @@ Ages are in days at T = D + 1, amounts in the shop's currency, shares between 0 
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pyarrow
 
@@ -92,7 +94,9 @@ def product_features(snapshot: Snapshot) -> pyarrow.Table:
         "product_price": "price_28d",
         "product_price_ratio": "price_7d / nullif(price_all, 0)",
     }
-    columns = ", ".join(f"({expressions.get(name, name.removeprefix('product_'))})::float as {name}" for name in PRODUCT_FEATURES)
+    columns = ", ".join(
+        f"({expressions.get(name, name.removeprefix('product_'))})::float as {name}" for name in PRODUCT_FEATURES
+    )
     return snapshot.con.sql(
         f"""
         select product_id, department, category, type, brand, {columns} from item
@@ -110,7 +114,7 @@ def customer_product_features(snapshot: Snapshot) -> pyarrow.Table:
     named["position"] = np.arange(len(named), dtype=np.int32)
     snapshot.con.register("named", named)
     columns = ", ".join(f"{name}::float as {name}" for name in PAIR_FEATURES)
-    table = snapshot.con.sql(f"select customer, product_id, {columns} from ({_PAIR_QUERY}) order by position").to_arrow_table()
+    table = snapshot.con.sql(f"select position, customer, product_id, {columns} from ({_PAIR_QUERY})").to_arrow_table()
     snapshot.con.unregister("named")
     return _packed(snapshot, table)
 
@@ -155,9 +159,15 @@ _PAIR_QUERY = """
 
 def _packed(snapshot: Snapshot, pairs: pyarrow.Table) -> pyarrow.Table:
     customers = snapshot.con.sql("select customer_id from customer order by customer").to_arrow_table()["customer_id"]
-    columns = [pairs[name].to_numpy() for name in PAIR_FEATURES]  # nulls become NaN
-    matrix = np.ascontiguousarray(np.stack(columns, axis=1), dtype=np.float32)
-    edges = np.searchsorted(pairs["customer"].to_numpy(), np.arange(len(customers) + 1))
-    blobs = [pack(matrix[start:end]) for start, end in zip(edges[:-1], edges[1:], strict=True)]
-    ids = pyarrow.ListArray.from_arrays(edges.astype(np.int32), pairs["product_id"].combine_chunks())
-    return pyarrow.table({"customer_id": customers, "candidate_ids": ids, "pair_features": pyarrow.array(blobs, pyarrow.binary())})
+    # sorted here: DuckDB would move 27 columns through its sort (1 CPU s)
+    order = np.argsort(pairs["position"].to_numpy())
+    matrix = np.empty((len(pairs), len(PAIR_FEATURES)), dtype=np.float32)
+    for column, name in enumerate(PAIR_FEATURES):
+        matrix[:, column] = pairs[name].to_numpy()[order]  # nulls become NaN
+    edges = np.searchsorted(pairs["customer"].to_numpy()[order], np.arange(len(customers) + 1))
+    blobs = [pack(matrix[start:end]) for start, end in itertools.pairwise(edges)]
+    products = pairs["product_id"].combine_chunks().take(pyarrow.array(order))
+    ids = pyarrow.ListArray.from_arrays(edges.astype(np.int32), products)
+    return pyarrow.table(
+        {"customer_id": customers, "candidate_ids": ids, "pair_features": pyarrow.array(blobs, pyarrow.binary())}
+    )

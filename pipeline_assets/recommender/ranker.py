@@ -76,7 +76,8 @@ def dataset(part: Examples, reference: lightgbm.Dataset | None = None) -> lightg
         group=part.groups,
         feature_name=list(MODEL_FEATURES),
         reference=reference,
-        params={"max_bin": 127, "verbosity": -1},
+        # no pre-filter: with it a tuning trial with a smaller min_data_in_leaf logs [Fatal] and bins everything again
+        params={"max_bin": 127, "verbosity": -1, "feature_pre_filter": False},
         free_raw_data=False,
     )
 
@@ -110,9 +111,18 @@ def train(
             *callbacks,
         ],
     )
-    if booster.best_iteration < 1 or booster.num_trees() < 1:
-        raise NotEnoughData("ranker", found="no tree was grown", wanted="at least one", fix="use more label weeks or a smaller min_data_in_leaf")
-    return Trained(booster, booster.best_iteration, history["stopping"]["ndcg@10"])
+    if (
+        booster.best_iteration < 1 or not booster.feature_importance("split").any()
+    ):  # a tree without a split is one leaf
+        raise NotEnoughData(
+            "ranker",
+            found="no tree was grown",
+            wanted="at least one",
+            fix="use more label weeks or a smaller min_data_in_leaf",
+        )
+    return Trained(
+        booster, booster.best_iteration, [float(value) for value in history["stopping"]["ndcg@10"]]
+    )  # NumPy floats otherwise
 
 
 def model_text(booster: lightgbm.Booster, best_iteration: int) -> str:
@@ -166,7 +176,12 @@ def rank_customers(
         matrix = assemble(pair[kept], customers, catalogue.matrix[found[kept]])
         scores = np.asarray(booster.predict(matrix, num_threads=threads), dtype=np.float64)
         if not np.isfinite(scores).all():
-            raise BundleError("ranker", found="a score that is not finite", wanted="finite scores", fix="look at the model's training run")
+            raise BundleError(
+                "ranker",
+                found="a score that is not finite",
+                wanted="finite scores",
+                fix="look at the model's training run",
+            )
         frame = pd.DataFrame({"owner": owner[kept], "product_id": ids[kept], "score": scores})
         frame = frame.sort_values(["owner", "score", "product_id"], ascending=[True, False, True], kind="stable")
         frame["rank"] = frame.groupby("owner", sort=False).cumcount() + 1
@@ -174,5 +189,10 @@ def rank_customers(
         frame["customer_id"] = block["customer_id"].to_numpy()[frame["owner"]]
         slates.append(frame[["customer_id", "rank", "product_id", "score"]])
     if not slates:
-        raise NotEnoughData("batch scoring", found="no customer with candidates", wanted="at least one", fix="materialise the features of the day")
+        raise NotEnoughData(
+            "batch scoring",
+            found="no customer with candidates",
+            wanted="at least one",
+            fix="materialise the features of the day",
+        )
     return pd.concat(slates, ignore_index=True)

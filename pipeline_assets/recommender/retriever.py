@@ -30,19 +30,24 @@ def item_neighbour_scores(
     Returns:
         The scored products' keys, shape (m,), ascending, m <= n_items; and scores, shape (n_customers, m), 0 = nothing in common.
     """
+    from scipy import sparse
+
     products, counts = np.unique(product, return_counts=True)
     most = products[np.lexsort((products, -counts))][:n_items]
     items = np.sort(most).astype(np.int32)
     position = np.searchsorted(items, product)
     inside = (position < len(items)) & (items[np.minimum(position, len(items) - 1)] == product)
-    bought = np.zeros((n_customers, len(items)), dtype=np.float32)
-    bought[customer[inside], position[inside]] = 1.0
-    attached = np.zeros_like(bought)
-    attached[customer[inside], position[inside]] = np.log1p(weight[inside]).astype(np.float32)
+    where, shape = (customer[inside], position[inside]), (n_customers, len(items))
+    bought = np.zeros(shape, dtype=np.float32)
+    bought[where] = 1.0
     norms = np.sqrt(bought.sum(axis=0))
-    similarity = (bought.T @ bought) / np.maximum(np.outer(norms, norms), 1e-9)
+    together = bought.T @ bought  # whole numbers below 2 ** 24: exact in float32, whatever the order of summation
+    similarity = together / np.maximum(np.outer(norms, norms), 1e-9)
     np.fill_diagonal(similarity, 0.0)
     if len(items) > n_neighbours:
         weakest_kept = np.partition(similarity, -n_neighbours, axis=1)[:, -n_neighbours][:, None]
         similarity[similarity < weakest_kept] = 0.0
-    return items, np.asarray(attached @ similarity.T, dtype=np.float32)
+    # sparse on purpose: few neighbours are left, and its fixed order of summation makes equal inputs give equal bits
+    attached = sparse.csr_matrix((np.log1p(weight[inside]), where), shape=shape)
+    scores = attached @ sparse.csr_matrix(similarity.T.astype(np.float64))
+    return items, np.asarray(scores.todense(), dtype=np.float32)

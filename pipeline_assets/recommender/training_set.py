@@ -87,7 +87,10 @@ def label_week(
         products += chosen
     if not parts:
         raise NotEnoughData(
-            f"examples as of {day}", found="no customer bought a candidate", wanted="at least one", fix="check the purchases of the window"
+            f"examples as of {day}",
+            found="no customer bought a candidate",
+            wanted="at least one",
+            fix="check the purchases of the window",
         )
     matrix = np.concatenate(parts)
     table = {
@@ -105,11 +108,16 @@ def examples(table: pyarrow.Table) -> Examples:
     Raises:
         FeatureMismatch: the stored feature columns are not this code's.
     """
-    stored = tuple(name for name in table.column_names if name not in ("week", "customer_id", "product_id", "label", "event_date"))
+    stored = tuple(
+        name for name in table.column_names if name not in ("week", "customer_id", "product_id", "label", "event_date")
+    )
     if stored != MODEL_FEATURES:
         differing = sorted(set(stored) ^ set(MODEL_FEATURES)) or "the order"
         raise FeatureMismatch(
-            "training set", found=f"other features: {differing}", wanted=f"{len(MODEL_FEATURES)} features of this code", fix="materialise it again"
+            "training set",
+            found=f"other features: {differing}",
+            wanted=f"{len(MODEL_FEATURES)} features of this code",
+            fix="materialise it again",
         )
     matrix = np.empty((len(table), len(MODEL_FEATURES)), dtype=np.float32)
     for column, name in enumerate(MODEL_FEATURES):

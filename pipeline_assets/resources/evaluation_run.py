@@ -21,7 +21,14 @@ from pipeline_assets.recommender import baselines
 from pipeline_assets.recommender.metrics import bootstrap_interval, coverage, per_customer_metrics, summarise
 from pipeline_assets.recommender.promotion import Decision, GatePolicy, decide
 from pipeline_assets.recommender.ranker import rank_customers
-from pipeline_assets.recommender.report import CardFacts, calibration_plot, evaluation_html, gain_plot, leaderboard_plot, model_card
+from pipeline_assets.recommender.report import (
+    CardFacts,
+    calibration_plot,
+    evaluation_html,
+    gain_plot,
+    leaderboard_plot,
+    model_card,
+)
 from pipeline_assets.recommender.training_set import targets_of
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import Lake
@@ -64,14 +71,22 @@ def _record_holdout(lake: Lake, weeks: Sequence[date], settings: Settings, run_i
     start = settings.calendar.holdout_start
     read = [week for week in weeks if start and week + timedelta(days=1) >= start]
     if read:
-        rows = [{"week": week, "dagster_run_id": run_id, "purpose": "evaluation", "recorded_at": recorded_at} for week in read]
+        rows = [
+            {"week": week, "dagster_run_id": run_id, "purpose": "evaluation", "recorded_at": recorded_at}
+            for week in read
+        ]
         lake.append("ledger/holdout_reads", pyarrow.Table.from_pylist(rows))
     return len(read)
 
 
-def _slates(week: Week, purchases: pd.DataFrame, customers: list[str], boosters: Mapping[str, Any], threads: int) -> dict[str, pd.DataFrame]:
+def _slates(
+    week: Week, purchases: pd.DataFrame, customers: list[str], boosters: Mapping[str, Any], threads: int
+) -> dict[str, pd.DataFrame]:
     """Slates of every method for one week, from what was known on its as-of day."""
-    slates = {name: rank_customers(booster, week.rows, week.catalogue, _ALL_CANDIDATES, threads) for name, booster in boosters.items()}
+    slates = {
+        name: rank_customers(booster, week.rows, week.catalogue, _ALL_CANDIDATES, threads)
+        for name, booster in boosters.items()
+    }
     top = min(K, purchases["product_id"].nunique())
     slates["popularity"] = baselines.popularity(purchases, customers, week.day, top=top)
     slates["decayed frequency"] = baselines.decayed_frequency(purchases, customers, week.day, top=top)
@@ -133,10 +148,14 @@ def evaluate(
         slates = _slates(week, purchases, customers, boosters, settings.training.threads)
         for name, slate in slates.items():
             top = slate[slate["rank"] <= K]
-            frames.setdefault(name, []).append(pd.concat({week_day: per_customer_metrics(top, targets, history, K)}, names=["window"]))
+            frames.setdefault(name, []).append(
+                pd.concat({week_day: per_customer_metrics(top, targets, history, K)}, names=["window"])
+            )
         recent = purchases[pd.to_datetime(purchases["event_date"]) > pd.Timestamp(week_day - timedelta(days=91))]
         covered.append(coverage(slates["challenger"], recent["product_id"].nunique(), K))
-        everything = slates["challenger"].merge(targets[["customer_id", "product_id"]].assign(label=1), "left", ["customer_id", "product_id"])
+        everything = slates["challenger"].merge(
+            targets[["customer_id", "product_id"]].assign(label=1), "left", ["customer_id", "product_id"]
+        )
         scores.append(everything["score"].to_numpy())
         labels.append(everything["label"].fillna(0).to_numpy(np.int8))
         first = first or len(scores[0])
@@ -145,22 +164,39 @@ def evaluate(
     challenger, rivals = tables.pop("challenger"), tables.pop("champion", None)
     mean_coverage = float(np.mean(covered))
     if champion and seen > weeks.evaluation[-1]:
-        reason = f"the champion was trained through {seen}, after every week this model can be judged on; train a newer one"
+        reason = (
+            f"the champion was trained through {seen}, after every week this model can be judged on; train a newer one"
+        )
         decision = Decision("inconclusive", (reason,), pd.DataFrame())
     else:
         decision = decide(challenger, rivals, tables, policy, settings.training.seed, coverage=mean_coverage)
-    summaries = {name: summarise(frame) for name, frame in {"ranker": challenger, **({"champion": rivals} if champion else {}), **tables}.items()}
+    summaries = {
+        name: summarise(frame)
+        for name, frame in {"ranker": challenger, **({"champion": rivals} if champion else {}), **tables}.items()
+    }
     intervals = {metric: bootstrap_interval(challenger, metric, seed=settings.training.seed) for metric in METRICS}
-    estimates = {"ranker": intervals["ndcg"], **{n: bootstrap_interval(f, "ndcg", seed=settings.training.seed) for n, f in tables.items()}}
+    estimates = {
+        "ranker": intervals["ndcg"],
+        **{n: bootstrap_interval(f, "ndcg", seed=settings.training.seed) for n, f in tables.items()},
+    }
     plots = {
         "NDCG@10 with 95 % intervals": leaderboard_plot(estimates, "ndcg", "ranker"),
         "Calibration of the scores": _calibration(np.concatenate(scores), np.concatenate(labels), first),
     }
     if not decision.comparisons.empty:
         plots["Paired gain over each reference"] = gain_plot(decision.comparisons)
-    windows = tuple(f"{week + timedelta(days=1)} to {week + timedelta(days=settings.training.horizon_days)}" for week in days)
-    card = model_card(_facts(trained, weeks.training, windows), intervals, {k: v for k, v in summaries.items() if k != "ranker"}, decision)
-    leaderboard = pd.DataFrame([{"method": name, **{m: round(s[m], 4) for m in METRICS}} for name, s in summaries.items()])
+    windows = tuple(
+        f"{week + timedelta(days=1)} to {week + timedelta(days=settings.training.horizon_days)}" for week in days
+    )
+    card = model_card(
+        _facts(trained, weeks.training, windows),
+        intervals,
+        {k: v for k, v in summaries.items() if k != "ranker"},
+        decision,
+    )
+    leaderboard = pd.DataFrame(
+        [{"method": name, **{m: round(s[m], 4) for m in METRICS}} for name, s in summaries.items()]
+    )
     html = evaluation_html(
         f"Evaluation of the ranker as of {day}",
         f"{len(challenger)} customer-weeks of {len(days)} weeks that no compared model was trained on",
@@ -180,7 +216,16 @@ def evaluate(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(html)
     result = Evaluation(
-        run_id, decision, summaries, mean_coverage, len(challenger), days, champion.version if champion else None, path, card, plots
+        run_id,
+        decision,
+        summaries,
+        mean_coverage,
+        len(challenger),
+        days,
+        champion.version if champion else None,
+        path,
+        card,
+        plots,
     )
     _log(tracking, result, html)
     row = {
@@ -208,7 +253,9 @@ def _facts(trained: Mapping[str, Any], training: Sequence[date], windows: tuple[
         "history come from popularity, not from this model.",
         data="Purchases, promotions, campaigns, products and customers of the configured source; on the sample: dunnhumby / 84.51° "
         "The Complete Journey, 2017, offered by its publishers for education and prototyping (package licence MIT).",
-        training_windows=(f"{len(training)} weeks as of {training[0]} to {training[-1]}, and one week to stop the training",),
+        training_windows=(
+            f"{len(training)} weeks as of {training[0]} to {training[-1]}, and one week to stop the training",
+        ),
         evaluation_windows=windows,
         limits=(
             "Nearly all of its value is in repeats: it seldom finds products that are new to the customer.",
@@ -229,10 +276,16 @@ def _log(tracking: Tracking, result: Evaluation, html: str) -> None:
     client.set_tag(result.run_id, "outcome", result.decision.outcome)
     client.log_text(result.run_id, html, "evaluation/report.html")
     client.log_text(result.run_id, result.card, "evaluation/model_card.md")
-    content = {"summaries": result.summaries, "coverage": result.coverage, "outcome": result.decision.outcome, "reasons": list(result.decision.reasons)}
+    content = {
+        "summaries": result.summaries,
+        "coverage": result.coverage,
+        "outcome": result.decision.outcome,
+        "reasons": list(result.decision.reasons),
+    }
     client.log_text(result.run_id, json.dumps(content, sort_keys=True, indent=1), "evaluation/evaluation.json")
-    from PIL import Image
     import io
+
+    from PIL import Image
 
     for number, image in enumerate(result.plots.values()):
         client.log_image(result.run_id, Image.open(io.BytesIO(image)), f"evaluation/plot_{number}.png")

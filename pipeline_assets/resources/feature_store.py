@@ -30,7 +30,9 @@ def stamped(features: pyarrow.Table, day: date) -> pyarrow.Table:
     """Feature rows as stored: with `event_date` and `feature_ts`."""
     n = len(features)
     ts = pyarrow.array([known_at(day)] * n, pyarrow.timestamp("us", "UTC"))
-    return features.append_column("feature_ts", ts).append_column("event_date", pyarrow.array([day] * n, pyarrow.date32()))
+    return features.append_column("feature_ts", ts).append_column(
+        "event_date", pyarrow.array([day] * n, pyarrow.date32())
+    )
 
 
 class FeatureStoreResource(dg.ConfigurableResource):
@@ -58,12 +60,16 @@ class FeatureStoreResource(dg.ConfigurableResource):
             customer_id, CUSTOMER_FEATURES, candidate_ids, pair_features; one row per given id, in its order, nulls
             where the store has nothing in reach.
         """
-        entity = pd.DataFrame({"customer_id": pd.Series(customer_ids, dtype="object"), "event_timestamp": known_at(day)})
+        entity = pd.DataFrame(
+            {"customer_id": pd.Series(customer_ids, dtype="object"), "event_timestamp": known_at(day)}
+        )
         service = store.get_feature_service("ranker_online")
         rows = store.get_historical_features(entity_df=entity, features=service).to_arrow().to_pandas()
         return rows.set_index("customer_id").loc[list(customer_ids)].reset_index()
 
-    def products_as_of(self, store: FeatureStore, product_ids: Sequence[str], day: date) -> tuple[list[str], np.ndarray]:
+    def products_as_of(
+        self, store: FeatureStore, product_ids: Sequence[str], day: date
+    ) -> tuple[list[str], np.ndarray]:
         """Product features at T = day + 1: ids and a float32 matrix (n x PRODUCT_FEATURES), in the given order."""
         entity = pd.DataFrame({"product_id": pd.Series(product_ids, dtype="object"), "event_timestamp": known_at(day)})
         service = store.get_feature_service("product_matrix")
@@ -71,7 +77,9 @@ class FeatureStoreResource(dg.ConfigurableResource):
         rows = rows.set_index("product_id").loc[list(product_ids)]
         return list(product_ids), rows[list(PRODUCT_FEATURES)].to_numpy(np.float32)
 
-    def publish_online(self, store: FeatureStore, customer: pd.DataFrame, candidates: pd.DataFrame, day: date) -> dict[str, int]:
+    def publish_online(
+        self, store: FeatureStore, customer: pd.DataFrame, candidates: pd.DataFrame, day: date
+    ) -> dict[str, int]:
         """Write a day's rows online, unless the online store already has newer ones (they never go back in time).
 
         Args:

@@ -19,6 +19,7 @@ import dagster as dg
 import pyarrow
 import pyarrow.compute as pc
 import tenacity
+
 from pipeline_assets.recommender.errors import BlockedPartition, NotEnoughData
 from pipeline_assets.schemas.validation import Verdict
 
@@ -142,7 +143,9 @@ class Lake(dg.ConfigurableResource):
             NotEnoughData: the table does not exist yet.
         """
         if not self.exists(table):
-            raise NotEnoughData(f"lake table {table}", found="no table", wanted="at least one written day", fix="materialise it first")
+            raise NotEnoughData(
+                f"lake table {table}", found="no table", wanted="at least one written day", fix="materialise it first"
+            )
         filters = []
         if start:
             filters.append(("event_date", ">=", start))
@@ -176,7 +179,13 @@ class Lake(dg.ConfigurableResource):
 
     def record_verdicts(self, verdicts: Iterable[Verdict], run_id: str, recorded_at: datetime) -> None:
         rows = [
-            {**asdict(v), "reasons": list(v.reasons), "rules": json.dumps(v.rules, sort_keys=True), "run_id": run_id, "recorded_at": recorded_at}
+            {
+                **asdict(v),
+                "reasons": list(v.reasons),
+                "rules": json.dumps(v.rules, sort_keys=True),
+                "run_id": run_id,
+                "recorded_at": recorded_at,
+            }
             for v in verdicts
         ]
         schema = pyarrow.schema(
@@ -213,7 +222,8 @@ class Lake(dg.ConfigurableResource):
     def passed_days(self, feeds: Iterable[str], start: date, end: date) -> list[date]:
         """Days on which every feed has a passed verdict, in order."""
         sets = [
-            {day for day, verdict in self.verdicts(feed, start, end).items() if verdict.status == "passed"} for feed in feeds
+            {day for day, verdict in self.verdicts(feed, start, end).items() if verdict.status == "passed"}
+            for feed in feeds
         ]
         return sorted(set.intersection(*sets)) if sets else []
 
@@ -230,10 +240,24 @@ class Lake(dg.ConfigurableResource):
                 if verdict is None or verdict.status != "passed":
                     why = "no verdict" if verdict is None else "; ".join(verdict.reasons)
                     raise BlockedPartition(
-                        f"{feed} of {day}", found=why, wanted="a passed verdict", fix=f"materialise validated/{feed} for {day} from good data"
+                        f"{feed} of {day}",
+                        found=why,
+                        wanted="a passed verdict",
+                        fix=f"materialise validated/{feed} for {day} from good data",
                     )
 
 
 def local_lake(data_dir: Path) -> Lake:
     """The lake of the local profile."""
     return Lake(root=str(data_dir / "lake"))
+
+
+def write_features(lake: Lake, name: str, rows: pyarrow.Table, day: date, run_id: str) -> dict[str, Any]:
+    """Replace a day of `features/<name>`; returns its metadata."""
+    version = lake.replace_days(f"features/{name}", rows, [day], run_id)
+    return {
+        "dagster/row_count": len(rows),
+        "digest": digest(rows),
+        "table": lake.uri(f"features/{name}"),
+        "delta_version": version,
+    }

@@ -59,7 +59,12 @@ class DriftReport:
 
 def _profile(lake: Lake, day: date, products: pd.DataFrame, time_zone: str) -> pd.DataFrame:
     lines = lake.read("validated/purchases", day, day, LINE_COLUMNS).to_pandas()
-    return input_profile(lines.merge(products, "left", "product_id").fillna({"department": "unknown", "category": "unknown", "brand": "unknown"}), time_zone=time_zone)
+    return input_profile(
+        lines.merge(products, "left", "product_id").fillna(
+            {"department": "unknown", "category": "unknown", "brand": "unknown"}
+        ),
+        time_zone=time_zone,
+    )
 
 
 def _newest_products(lake: Lake, day: date) -> pd.DataFrame:
@@ -68,7 +73,9 @@ def _newest_products(lake: Lake, day: date) -> pd.DataFrame:
     return products.sort_values("event_date").drop_duplicates("product_id", keep="last").drop(columns="event_date")
 
 
-def drift_of(lake: Lake, day: date, settings: Settings, policy: DriftPolicy, run_id: str, recorded_at: datetime) -> DriftReport:
+def drift_of(
+    lake: Lake, day: date, settings: Settings, policy: DriftPolicy, run_id: str, recorded_at: datetime
+) -> DriftReport:
     """Compare the purchase lines of `day` with the same weekdays of the weeks before, decide, and record.
 
     Raises:
@@ -90,7 +97,9 @@ def drift_of(lake: Lake, day: date, settings: Settings, policy: DriftPolicy, run
     html_path = None
     if result.columns:
         html_path = settings.data_dir / "reports" / "drift" / f"{day}.html"
-        evidently = drift_report(reference, current, PROFILE_NUMERICAL, PROFILE_CATEGORICAL, html_path, seed=settings.training.seed)
+        evidently = drift_report(
+            reference, current, PROFILE_NUMERICAL, PROFILE_CATEGORICAL, html_path, seed=settings.training.seed
+        )
     row = {
         "event_date": day,
         "verdict": decision.verdict,
@@ -118,16 +127,30 @@ def previous_verdicts(lake: Lake, day: date, days: int) -> list[str]:
     return [str(verdict) for verdict in table.sort_by("event_date")["verdict"].to_pylist()]
 
 
-def quality_of(lake: Lake, day: date, settings: Settings, policy: QualityPolicy, run_id: str) -> tuple[pd.DataFrame, QualityDecision]:
+def quality_of(
+    lake: Lake, day: date, settings: Settings, policy: QualityPolicy, run_id: str
+) -> tuple[pd.DataFrame, QualityDecision]:
     """What became of the batch recommendations of the last weeks, judged against the champion's promotion figure."""
     first = day - timedelta(days=policy.lookback_days + settings.training.horizon_days)
-    slates = lake.read("recommendations/daily", first, day, ["event_date", "customer_id", "rank", "product_id"]).to_pandas()
+    slates = lake.read(
+        "recommendations/daily", first, day, ["event_date", "customer_id", "rank", "product_id"]
+    ).to_pandas()
     by_day = {d: frame.drop(columns="event_date") for d, frame in slates.groupby("event_date")}
     labels = lake.passed_days(["purchases"], first, day)
-    purchases = lake.read("warehouse/fct_purchases", settings.calendar.first_day, day, ["customer_id", "product_id", "event_date", "amount"]).to_pandas()
+    purchases = lake.read(
+        "warehouse/fct_purchases",
+        settings.calendar.first_day,
+        day,
+        ["customer_id", "product_id", "event_date", "amount"],
+    ).to_pandas()
     history = realised_quality(by_day, purchases, settings.training.horizon_days, day, 10, label_days=labels)
     decision = quality_decision(history, _champion_ndcg(lake), policy)
-    row = {"event_date": day, "verdict": decision.verdict, "reasons": list(decision.reasons), "history": history.to_json(orient="records", date_format="iso")}
+    row = {
+        "event_date": day,
+        "verdict": decision.verdict,
+        "reasons": list(decision.reasons),
+        "history": history.to_json(orient="records", date_format="iso"),
+    }
     lake.replace_days(QUALITY_TABLE, pyarrow.Table.from_pylist([row]), [day], run_id)
     return history, decision
 
@@ -137,7 +160,9 @@ def _champion_ndcg(lake: Lake) -> float:
     promotions = lake.read("evaluation/promotion").to_pandas().sort_values("event_date")
     promoted = promotions[promotions["outcome"] == "promote"]
     if promoted.empty:
-        raise NotEnoughData("realised quality", found="no promoted model", wanted="a champion", fix="run the job `training` first")
+        raise NotEnoughData(
+            "realised quality", found="no promoted model", wanted="a champion", fix="run the job `training` first"
+        )
     day = promoted["event_date"].iloc[-1]
     summaries = json.loads(lake.read("evaluation/evaluation_report", day, day)["summaries"][0].as_py())
     return float(summaries["ranker"]["ndcg"])

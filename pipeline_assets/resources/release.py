@@ -14,7 +14,14 @@ import pyarrow
 import pyarrow.parquet
 
 from pipeline_assets.recommender import baselines
-from pipeline_assets.recommender.bundle import Bundle, BundleContents, FeatureLists, WarmupRequest, load_bundle, write_bundle
+from pipeline_assets.recommender.bundle import (
+    Bundle,
+    BundleContents,
+    FeatureLists,
+    WarmupRequest,
+    load_bundle,
+    write_bundle,
+)
 from pipeline_assets.recommender.errors import BundleError, NotEnoughData
 from pipeline_assets.recommender.features import CUSTOMER_FEATURES, PAIR_FEATURES, PRODUCT_FEATURES
 from pipeline_assets.recommender.packing import unpack
@@ -51,7 +58,12 @@ class Promotion:
 def _one(lake: Lake, table: str, day: date) -> dict[str, object]:
     rows = lake.read(table, day, day).to_pylist()
     if not rows:
-        raise NotEnoughData(f"{table} of {day}", found="nothing", wanted="a materialised partition", fix=f"materialise {table} for {day}")
+        raise NotEnoughData(
+            f"{table} of {day}",
+            found="nothing",
+            wanted="a materialised partition",
+            fix=f"materialise {table} for {day}",
+        )
     return dict(rows[0])
 
 
@@ -60,28 +72,53 @@ def promote(lake: Lake, tracking: Tracking, day: date, dagster_run_id: str) -> P
     decision, trained = _one(lake, EVALUATION_TABLE, day), model_run(lake, day)
     if decision["run_id"] != trained["run_id"]:
         raise NotEnoughData(
-            f"evaluation of {day}", found=f"of run {decision['run_id']}", wanted=f"of the model's run {trained['run_id']}", fix="evaluate the new model first"
+            f"evaluation of {day}",
+            found=f"of run {decision['run_id']}",
+            wanted=f"of the model's run {trained['run_id']}",
+            fix="evaluate the new model first",
         )
     reasons = [str(reason) for reason in decision["reasons"]]  # type: ignore[attr-defined]
-    tags = {key: str(trained[key]) for key in ("as_of", "trained_through", "tree_digest", "training_set_digest", "config_digest", "commit")}
+    tags = {
+        key: str(trained[key])
+        for key in ("as_of", "trained_through", "tree_digest", "training_set_digest", "config_digest", "commit")
+    }
     version = tracking.register(str(decision["run_id"]), str(decision["outcome"]), reasons, tags)
     champion = tracking.champion()
-    result = Promotion(str(decision["outcome"]), version.version, champion.version if champion else "none", reasons, version.run_id)
-    row = {"event_date": day, "outcome": result.outcome, "version": result.version, "champion_version": result.champion_version, "reasons": reasons}
+    result = Promotion(
+        str(decision["outcome"]), version.version, champion.version if champion else "none", reasons, version.run_id
+    )
+    row = {
+        "event_date": day,
+        "outcome": result.outcome,
+        "version": result.version,
+        "champion_version": result.champion_version,
+        "reasons": reasons,
+    }
     lake.replace_days(PROMOTION_TABLE, pyarrow.Table.from_pylist([row]), [day], dagster_run_id)
     return result
 
 
 def build_bundle(
-    lake: Lake, features: FeatureStoreResource, tracking: Tracking, day: date, settings: Settings, dagster_run_id: str, created_at: datetime
+    lake: Lake,
+    features: FeatureStoreResource,
+    tracking: Tracking,
+    day: date,
+    settings: Settings,
+    dagster_run_id: str,
+    created_at: datetime,
 ) -> Path:
     """Write the bundle of the champion and the catalogue of `day`; the same content has the same path and is not written again."""
     champion = tracking.require_champion()
     store = features.apply()
     table = lake.read("features/product", day, day).to_pandas().sort_values("product_id")
     if table.empty:
-        raise NotEnoughData(f"features/product of {day}", found="no products", wanted="at least one", fix=f"materialise features for {day}")
-    ids, matrix = features.products_as_of(store, table["product_id"].tolist(), day)
+        raise NotEnoughData(
+            f"features/product of {day}",
+            found="no products",
+            wanted="at least one",
+            fix=f"materialise features for {day}",
+        )
+    _, matrix = features.products_as_of(store, table["product_id"].tolist(), day)
     products = table[["product_id", "department", "category", "type", "brand"]].reset_index(drop=True)
     products[list(PRODUCT_FEATURES)] = matrix
     purchases = sellable_purchases(lake, settings.calendar.first_day, day, day)
@@ -168,9 +205,19 @@ def release(lake: Lake, day: date, settings: Settings, recorded_at: datetime) ->
     report = probe(path)
     if not report.accepted:
         record_refused(
-            engine, bundle_path=str(path), model_version=version, as_of=day.isoformat(), reason=report.reason, recorded_at=recorded_at
+            engine,
+            bundle_path=str(path),
+            model_version=version,
+            as_of=day.isoformat(),
+            reason=report.reason,
+            recorded_at=recorded_at,
         )
-        raise BundleError(f"bundle {path.name}", found=report.reason, wanted="the recorded answers", fix="look at its training run; the live release stays")
+        raise BundleError(
+            f"bundle {path.name}",
+            found=report.reason,
+            wanted="the recorded answers",
+            fix="look at its training run; the live release stays",
+        )
     return record_live(
         engine,
         bundle_path=str(path),

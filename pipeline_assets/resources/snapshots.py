@@ -31,7 +31,12 @@ def marts_as_of(lake: Lake, as_of: date, threads: int) -> Iterator[duckdb.DuckDB
             start = as_of - timedelta(days=_RECENT[mart]) if mart in _RECENT else None
             files = lake.files(f"warehouse/{mart}", start, as_of) or lake.files(f"warehouse/{mart}")[:1]
             if not files:
-                raise NotEnoughData(f"mart {mart}", found="never published", wanted=f"rows up to {as_of}", fix="materialise the warehouse first")
+                raise NotEnoughData(
+                    f"mart {mart}",
+                    found="never published",
+                    wanted=f"rows up to {as_of}",
+                    fix="materialise the warehouse first",
+                )
             listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
             con.execute(
                 f"""create view {mart} as select * from read_parquet([{listed}], hive_partitioning = true,

@@ -34,7 +34,9 @@ def build_source(settings: Settings, now: datetime) -> Source:
 
     assert settings.source.path is not None, "checked by Settings"
     mapping = read_mapping(settings.source.mapping)
-    return FilesSource(settings.source.path, mapping, newest, settings.calendar.time_zone, settings.validation.max_unparsed_share)
+    return FilesSource(
+        settings.source.path, mapping, newest, settings.calendar.time_zone, settings.validation.max_unparsed_share
+    )
 
 
 class SourceResource(dg.ConfigurableResource):

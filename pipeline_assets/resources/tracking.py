@@ -34,7 +34,12 @@ def mlflow_run(context: dg.InitResourceContext) -> Iterator[Any]:
 
     uri, root = context.resource_config["tracking_uri"], context.resource_config["artifact_root"]
     Tracking(tracking_uri=uri, artifact_root=root).ensure()
-    own = {"experiment_name": EXPERIMENT, "mlflow_tracking_uri": uri, "env": {}, "extra_tags": {"job": context.dagster_run.job_name}}
+    own = {
+        "experiment_name": EXPERIMENT,
+        "mlflow_tracking_uri": uri,
+        "env": {},
+        "extra_tags": {"job": context.dagster_run.job_name},
+    }
     settings = {"parent_run_id": None, "mlflow_run_id": None, "env_to_tag": None, **own}
     yield from mlflow_tracking.resource_fn(context.replace_config(settings))
 
@@ -53,7 +58,9 @@ def git_commit() -> str:
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
     if head.returncode:
         return "unknown"
-    status = subprocess.run(["git", "status", "--porcelain"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    status = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=PROJECT_ROOT, capture_output=True, text=True, check=False
+    )
     return head.stdout.strip() + ("+changes" if status.stdout.strip() else "")
 
 
@@ -121,7 +128,10 @@ class Tracking(dg.ConfigurableResource):
         champion = self.champion()
         if champion is None:
             raise NotEnoughData(
-                f"model {MODEL_NAME}", found="no version with alias champion", wanted="a promoted model", fix="run the job `training` first"
+                f"model {MODEL_NAME}",
+                found="no version with alias champion",
+                wanted="a promoted model",
+                fix="run the job `training` first",
             )
         return champion
 
@@ -129,7 +139,9 @@ class Tracking(dg.ConfigurableResource):
         """Register a run's model as a new version, or find the one it has; champion only when `outcome` is promote."""
         client = self.client()
         if not client.search_registered_models(f"name = '{MODEL_NAME}'"):
-            client.create_registered_model(MODEL_NAME, description="Ranks candidate products for every customer; see the model card of a version.")
+            client.create_registered_model(
+                MODEL_NAME, description="Ranks candidate products for every customer; see the model card of a version."
+            )
         known = client.search_model_versions(f"name = '{MODEL_NAME}' and run_id = '{run_id}'")
         version = known[0] if known else client.create_model_version(MODEL_NAME, f"runs:/{run_id}/model", run_id)
         for key, value in {**tags, "outcome": outcome, "reasons": " | ".join(reasons)[:4900]}.items():
@@ -140,8 +152,15 @@ class Tracking(dg.ConfigurableResource):
 
 
 def log_training(
-    mlflow: Any, booster: Any, text: str, params: Mapping[str, Any], metrics: Mapping[str, float], curve: list[float],
-    tags: Mapping[str, str], images: Mapping[str, bytes], dataset: Mapping[str, str],
+    mlflow: Any,
+    booster: Any,
+    text: str,
+    params: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    curve: list[float],
+    tags: Mapping[str, str],
+    images: Mapping[str, bytes],
+    dataset: Mapping[str, str],
 ) -> str:
     """Log one training run into the active MLflow run, end it, and return its id.
 
@@ -152,8 +171,8 @@ def log_training(
     import io
 
     import lightgbm
-    from mlflow.data.meta_dataset import MetaDataset
     from mlflow.data.http_dataset_source import HTTPDatasetSource
+    from mlflow.data.meta_dataset import MetaDataset
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema
     from PIL import Image
@@ -171,9 +190,14 @@ def log_training(
     lock = PROJECT_ROOT / "requirements.lock"
     if lock.exists():
         mlflow.log_artifact(str(lock), "environment")
-    signature = ModelSignature(Schema([ColSpec("float", name) for name in booster.feature_name()]), Schema([ColSpec("double", "score")]))
+    signature = ModelSignature(
+        Schema([ColSpec("float", name) for name in booster.feature_name()]), Schema([ColSpec("double", "score")])
+    )
     mlflow.lightgbm.log_model(
-        lightgbm.Booster(model_str=text), name="model", signature=signature, pip_requirements=[f"lightgbm=={lightgbm.__version__}"]
+        lightgbm.Booster(model_str=text),
+        name="model",
+        signature=signature,
+        pip_requirements=[f"lightgbm=={lightgbm.__version__}"],
     )
     run_id = str(mlflow.active_run().info.run_id)
     mlflow.end_run()

@@ -40,7 +40,10 @@ def require_features(lake: Lake, days: Sequence[date]) -> None:
         missing = sorted(set(days) - lake.days(table))
         if missing:
             raise BlockedPartition(
-                f"{table} of {missing[0]}", found="no features", wanted="a materialised day", fix=f"materialise {table} for {', '.join(map(str, missing))}"
+                f"{table} of {missing[0]}",
+                found="no features",
+                wanted="a materialised day",
+                fix=f"materialise {table} for {', '.join(map(str, missing))}",
             )
 
 
@@ -54,7 +57,9 @@ def read_week(features: FeatureStoreResource, store: FeatureStore, customers: Se
 def sellable_purchases(lake: Lake, start: date, end: date, known_on: date) -> pd.DataFrame:
     """Purchases of `start`..`end` of products that are sellable as known on `known_on`: customer_id, product_id, order_id, ..."""
     purchases = lake.read("warehouse/fct_purchases", start, end, PURCHASE_COLUMNS).to_pandas()
-    products = lake.read("warehouse/dim_products", None, known_on, ["product_id", "is_sellable", "event_date"]).to_pandas()
+    products = lake.read(
+        "warehouse/dim_products", None, known_on, ["product_id", "is_sellable", "event_date"]
+    ).to_pandas()
     newest = products.sort_values("event_date").drop_duplicates("product_id", keep="last")
     sellable = set(newest.loc[newest["is_sellable"], "product_id"])
     return purchases[purchases["product_id"].isin(sellable)].reset_index(drop=True)
@@ -75,7 +80,12 @@ def customer_ids(lake: Lake, day: date) -> list[str]:
     """Every customer with features as of `day`."""
     table: pyarrow.Table = lake.read("features/customer", day, day, ["customer_id"])
     if not len(table):
-        raise NotEnoughData(f"features/customer of {day}", found="no customers", wanted="at least one", fix=f"materialise features for {day}")
+        raise NotEnoughData(
+            f"features/customer of {day}",
+            found="no customers",
+            wanted="at least one",
+            fix=f"materialise features for {day}",
+        )
     return sorted(table["customer_id"].to_pylist())
 
 
@@ -95,7 +105,12 @@ def training_weeks(lake: Lake, day: date, settings: Settings) -> Weeks:
 
 
 def build_training_set(
-    lake: Lake, features: FeatureStoreResource, day: date, weeks: Weeks, chosen: TrainingSettings, log: Callable[[str], object]
+    lake: Lake,
+    features: FeatureStoreResource,
+    day: date,
+    weeks: Weeks,
+    chosen: TrainingSettings,
+    log: Callable[[str], object],
 ) -> pyarrow.Table:
     """Labelled examples of the training and early-stopping weeks, as stored for partition `day`."""
     require_features(lake, [*weeks.training, *weeks.early_stopping])

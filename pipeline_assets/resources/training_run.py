@@ -34,7 +34,9 @@ class TrainingOutcome:
     importance_plot: bytes
 
 
-def train_and_log(lake: Lake, day: date, settings: Settings, mlflow: Any, dagster_run_id: str, recorded_at: datetime) -> TrainingOutcome:
+def train_and_log(
+    lake: Lake, day: date, settings: Settings, mlflow: Any, dagster_run_id: str, recorded_at: datetime
+) -> TrainingOutcome:
     """Train on `training/training_set` of `day` and record the MLflow run in `training/model`."""
     chosen, weeks = settings.training, training_weeks(lake, day, settings)
     table = lake.read("training/training_set", day, day)
@@ -72,7 +74,11 @@ def train_and_log(lake: Lake, day: date, settings: Settings, mlflow: Any, dagste
         mlflow,
         trained.booster,
         text,
-        params={**params.lightgbm(chosen.seed, chosen.threads), "label_weeks": len(weeks.training), "negative_share": chosen.negative_share},
+        params={
+            **params.lightgbm(chosen.seed, chosen.threads),
+            "label_weeks": len(weeks.training),
+            "negative_share": chosen.negative_share,
+        },
         metrics={"stopping_ndcg_best": max(trained.curve), "trees": trained.best_iteration, "rows": len(table)},
         curve=trained.curve,
         tags=tags,
@@ -81,12 +87,19 @@ def train_and_log(lake: Lake, day: date, settings: Settings, mlflow: Any, dagste
     )
     row = {"event_date": day, "run_id": run_id, **tags, "trees": trained.best_iteration, "recorded_at": recorded_at}
     lake.replace_days(MODEL_TABLE, pyarrow.Table.from_pylist([row]), [day], dagster_run_id)
-    return TrainingOutcome(run_id, trees, trained_through, trained.best_iteration, max(trained.curve), asdict(params), plot)
+    return TrainingOutcome(
+        run_id, trees, trained_through, trained.best_iteration, max(trained.curve), asdict(params), plot
+    )
 
 
 def model_run(lake: Lake, day: date) -> dict[str, Any]:
     """The row of `training/model` of a day."""
     rows = lake.read(MODEL_TABLE, day, day).to_pylist()
     if not rows:
-        raise NotEnoughData(f"training/model of {day}", found="no model", wanted="a trained one", fix=f"materialise training/model for {day}")
+        raise NotEnoughData(
+            f"training/model of {day}",
+            found="no model",
+            wanted="a trained one",
+            fix=f"materialise training/model for {day}",
+        )
     return dict(rows[0])

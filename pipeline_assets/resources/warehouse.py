@@ -42,12 +42,17 @@ class Warehouse(dg.ConfigurableResource):
         Path(self.path).parent.mkdir(parents=True, exist_ok=True)
         with duckdb.connect(self.path) as con:
             con.execute("create schema if not exists lake")
-            con.execute("create or replace table lake.run_window as select ?::date as first_day, ?::date as last_day", [first, last])
+            con.execute(
+                "create or replace table lake.run_window as select ?::date as first_day, ?::date as last_day",
+                [first, last],
+            )
             for feed in FEEDS.values():
                 files = lake.files(f"validated/{feed.name}", first, last)
                 con.execute(f"create or replace view lake.{feed.name} as {_reader(files, feed.arrow_schema)}")
 
-    def publish(self, lake: Lake, days: Sequence[date], run_id: str) -> dict[str, tuple[dict[date, int], dict[date, str]]]:
+    def publish(
+        self, lake: Lake, days: Sequence[date], run_id: str
+    ) -> dict[str, tuple[dict[date, int], dict[date, str]]]:
         """Copy the marts' rows of `days` to `warehouse/<mart>` in the lake.
 
         Returns:
@@ -75,7 +80,13 @@ class Warehouse(dg.ConfigurableResource):
 
 def _reader(files: list[str], schema: pyarrow.Schema) -> str:
     if not files:
-        types = {"string": "varchar", "double": "double", "bool": "boolean", "date32[day]": "date", "timestamp[us, tz=UTC]": "timestamptz"}
+        types = {
+            "string": "varchar",
+            "double": "double",
+            "bool": "boolean",
+            "date32[day]": "date",
+            "timestamp[us, tz=UTC]": "timestamptz",
+        }
         columns = ", ".join(f"cast(null as {types[str(field.type)]}) as {field.name}" for field in schema)
         return f"select {columns} where false"
     listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)

@@ -41,7 +41,9 @@ PURCHASES = pa.DataFrameSchema(
         "customer_id": _id("who bought"),
         "product_id": _id("what was bought"),
         "store_id": _id("where; absent for a web shop", nullable=True),
-        "quantity": _number("units sold; zero and below are returns or errors", pa.Check.gt(0, name="quantity_positive")),
+        "quantity": _number(
+            "units sold; zero and below are returns or errors", pa.Check.gt(0, name="quantity_positive")
+        ),
         "amount": _number("paid for the line, in the shop's currency", pa.Check.ge(0, name="amount_not_negative")),
         "discount": _number("taken off the line, same currency", pa.Check.ge(0, name="discount_not_negative")),
         "event_ts": pa.Column(_TS, nullable=False, description="when, UTC"),
@@ -57,7 +59,9 @@ EXPOSURES = pa.DataFrameSchema(
         "product_id": _id("what was shown; absent for a whole campaign", nullable=True),
         "channel": pa.Column(
             _TEXT,
-            checks=[pa.Check.isin(["display", "mailer", "coupon", "campaign", "web", "impression"], name="channel_known")],
+            checks=[
+                pa.Check.isin(["display", "mailer", "coupon", "campaign", "web", "impression"], name="channel_known")
+            ],
             nullable=False,
             description="where it was shown",
         ),
@@ -132,10 +136,10 @@ class Feed:
         fields = []
         for name, column in self.schema.columns.items():
             dtype = column.dtype.type
-            if str(dtype).startswith("datetime64"):
-                arrow = pyarrow.date32()
-            elif isinstance(dtype, pd.DatetimeTZDtype):
+            if isinstance(dtype, pd.DatetimeTZDtype):
                 arrow = pyarrow.timestamp("us", "UTC")
+            elif str(dtype).startswith("datetime64"):  # without a zone: a business day
+                arrow = pyarrow.date32()
             elif isinstance(dtype, pd.StringDtype):
                 arrow = pyarrow.string()
             else:

@@ -10,7 +10,9 @@ _STAMP = [pyarrow.field("feature_ts", pyarrow.timestamp("us", "UTC")), pyarrow.f
 _TEXT, _F32 = pyarrow.string(), pyarrow.float32()
 
 FEATURE_TABLES: dict[str, pyarrow.Schema] = {
-    "customer": pyarrow.schema([pyarrow.field("customer_id", _TEXT), *(pyarrow.field(n, _F32) for n in CUSTOMER_FEATURES), *_STAMP]),
+    "customer": pyarrow.schema(
+        [pyarrow.field("customer_id", _TEXT), *(pyarrow.field(n, _F32) for n in CUSTOMER_FEATURES), *_STAMP]
+    ),
     "product": pyarrow.schema(
         [
             *(pyarrow.field(n, _TEXT) for n in ("product_id", "department", "category", "type", "brand")),

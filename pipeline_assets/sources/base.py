@@ -15,7 +15,13 @@ from pipeline_assets.schemas.validation import PARSE_ERRORS
 if TYPE_CHECKING:
     import duckdb
 
-_DUCKDB_TYPES = {"string": "VARCHAR", "double": "DOUBLE", "bool": "BOOLEAN", "date32[day]": "DATE", "timestamp[us, tz=UTC]": "TIMESTAMPTZ"}
+_DUCKDB_TYPES = {
+    "string": "VARCHAR",
+    "double": "DOUBLE",
+    "bool": "BOOLEAN",
+    "date32[day]": "DATE",
+    "timestamp[us, tz=UTC]": "TIMESTAMPTZ",
+}
 
 
 class Source(Protocol):
@@ -35,7 +41,9 @@ class Source(Protocol):
         ...
 
 
-def conform(con: duckdb.DuckDBPyConnection, view: str, feed: Feed, max_unparsed_share: float, where: str) -> pyarrow.Table:
+def conform(
+    con: duckdb.DuckDBPyConnection, view: str, feed: Feed, max_unparsed_share: float, where: str
+) -> pyarrow.Table:
     """Cast a mapped view to the contract, keeping what cannot be cast as text in `parse_errors`.
 
     Args:
@@ -55,13 +63,12 @@ def conform(con: duckdb.DuckDBPyConnection, view: str, feed: Feed, max_unparsed_
                 raise SchemaError(
                     f"column {column} of {where}",
                     found=f"columns {', '.join(sorted(found))}",
-                    wanted=f"{column} ({wanted})" + (f"; perhaps it was renamed to one of: {', '.join(extra)}" if extra else ""),
+                    wanted=f"{column} ({wanted})"
+                    + (f"; perhaps it was renamed to one of: {', '.join(extra)}" if extra else ""),
                     fix="deliver the column again or map it in the source's mapping file",
                 )
             selected.append(f'cast(null as {wanted}) as "{column}"')
-        elif wanted in (found[column], "TIMESTAMP WITH TIME ZONE" if found[column] == "TIMESTAMPTZ" else ""):
-            selected.append(f'"{column}"')
-        elif wanted == "TIMESTAMPTZ" and found[column].startswith("TIMESTAMP WITH"):
+        elif found[column] == wanted or (wanted == "TIMESTAMPTZ" and found[column] == "TIMESTAMP WITH TIME ZONE"):
             selected.append(f'"{column}"')
         else:
             selected.append(f'try_cast("{column}" as {wanted}) as "{column}"')

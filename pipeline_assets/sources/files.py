@@ -38,18 +38,26 @@ def read_mapping(path: Path | None) -> Mapped:
     try:
         content = tomllib.loads(path.read_text())
     except (OSError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(f"mapping file {path}", found=error, wanted="a readable TOML file", fix="correct it") from None
+        raise ConfigurationError(
+            f"mapping file {path}", found=error, wanted="a readable TOML file", fix="correct it"
+        ) from None
     mapping = {}
     for feed, section in content.items():
         if feed not in FEEDS:
             raise ConfigurationError(
-                f"mapping file {path}", found=f"section [{feed}]", wanted=f"one of {', '.join(FEEDS)}", fix="rename the section"
+                f"mapping file {path}",
+                found=f"section [{feed}]",
+                wanted=f"one of {', '.join(FEEDS)}",
+                fix="rename the section",
             )
         columns = section.get("columns", {})
         for column in columns:
             if column not in FEEDS[feed].columns:
                 raise ConfigurationError(
-                    f"mapping file {path}, [{feed}.columns]", found=column, wanted=f"one of {', '.join(FEEDS[feed].columns)}", fix="rename the key"
+                    f"mapping file {path}, [{feed}.columns]",
+                    found=column,
+                    wanted=f"one of {', '.join(FEEDS[feed].columns)}",
+                    fix="rename the key",
                 )
         mapping[feed] = columns
     return mapping
@@ -69,7 +77,12 @@ class FilesSource:
             if match := _NAME.fullmatch(path.name):
                 day = date.fromisoformat(match[1])
                 if day in found:
-                    raise SourceError(f"{feed} of {day}", found=f"{found[day].name} and {path.name}", wanted="one file", fix="remove one of them")
+                    raise SourceError(
+                        f"{feed} of {day}",
+                        found=f"{found[day].name} and {path.name}",
+                        wanted="one file",
+                        fix="remove one of them",
+                    )
                 found[day] = path
         return found
 
@@ -83,7 +96,10 @@ class FilesSource:
         missing = [day for day in days if day not in files]
         if missing and not feed.may_be_empty:
             raise SourceError(
-                f"{feed.name} of {missing[0]}", found="no file", wanted=f"{self._root / feed.name / str(missing[0])}.parquet or .csv", fix="deliver the day"
+                f"{feed.name} of {missing[0]}",
+                found="no file",
+                wanted=f"{self._root / feed.name / str(missing[0])}.parquet or .csv",
+                fix="deliver the day",
             )
         if not tables:
             schema = feed.arrow_schema.append(pyarrow.field(PARSE_ERRORS, pyarrow.string()))
@@ -97,16 +113,23 @@ class FilesSource:
         with duckdb.connect() as con:
             con.execute("set timezone = 'UTC'")
             # all_varchar: a CSV's values are read as text and cast by `conform`, so that one bad value costs one row
-            reader = "read_parquet(?)" if path.suffix == ".parquet" else "read_csv(?, header = true, all_varchar = true, strict_mode = false)"
+            reader = (
+                "read_parquet(?)"
+                if path.suffix == ".parquet"
+                else "read_csv(?, header = true, all_varchar = true, strict_mode = false)"
+            )
             try:
                 con.execute(f"create table delivered as select * from {reader}", [str(path)])
                 have = [row[0] for row in con.execute("describe delivered").fetchall()]
                 columns = {**{name: f'"{name}"' for name in feed.columns if name in have}, **columns}
                 columns["event_date"] = f"date '{day}'"  # the day of delivery is the batch's day
-                con.execute(f"create view mapped as select {', '.join(f'{e} as "{c}"' for c, e in columns.items())} from delivered")
+                selected = ", ".join(f'{expression} as "{column}"' for column, expression in columns.items())
+                con.execute(f"create view mapped as select {selected} from delivered")
             except duckdb.Error as error:
                 raise SourceError(
-                    f"{feed.name} of {day}", found=str(error).splitlines()[0], wanted=f"a readable {path.suffix[1:]} file with the mapped columns",
+                    f"{feed.name} of {day}",
+                    found=str(error).splitlines()[0],
+                    wanted=f"a readable {path.suffix[1:]} file with the mapped columns",
                     fix=f"deliver {path} again or correct the mapping",
                 ) from error
             return conform(con, "mapped", feed, self._max_unparsed_share, str(path))

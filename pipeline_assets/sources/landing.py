@@ -46,7 +46,9 @@ def combined(digests: Sequence[str]) -> str:
     return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def land_days(source: Source, lake: Lake, feed: Feed, days: Sequence[date], run_id: str, recorded_at: datetime) -> list[Batch]:
+def land_days(
+    source: Source, lake: Lake, feed: Feed, days: Sequence[date], run_id: str, recorded_at: datetime
+) -> list[Batch]:
     """Copy `days` of a feed from the source to `raw/<feed>` as received, one immutable batch a day.
 
     Raises:
@@ -67,7 +69,9 @@ def land_days(source: Source, lake: Lake, feed: Feed, days: Sequence[date], run_
 
 def _quarantine(feed: Feed, quarantined: pyarrow.Table, run_id: str) -> pyarrow.Table:
     """Quarantined rows as stored: the values as received, the rule, the reason, and where they came from."""
-    schema = pyarrow.schema([*feed.arrow_schema, *((name, pyarrow.string()) for name in (PARSE_ERRORS, "rule", "reason"))])
+    schema = pyarrow.schema(
+        [*feed.arrow_schema, *((name, pyarrow.string()) for name in (PARSE_ERRORS, "rule", "reason"))]
+    )
     rows = quarantined.cast(schema)
     for name, value in (("source", f"raw/{feed.name}"), ("run_id", run_id)):
         rows = rows.append_column(name, pyarrow.array([value] * len(rows), pyarrow.string()))

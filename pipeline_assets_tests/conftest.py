@@ -1,0 +1,13 @@
+"""Every test session gets a data folder of its own: no test touches the data of the checkout."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+
+# Before anything is imported: settings are read once, and partitions and the feature repository keep what they read.
+_FOLDER = tempfile.mkdtemp(prefix="pipeline-tests-")
+os.environ["PIPELINE_DATA_DIR"] = _FOLDER
+atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
