@@ -58,7 +58,7 @@ def evaluation_report(
             "outcome": result.decision.outcome,
             "reasons": bullets(result.decision.reasons),
             "metrics": dg.MetadataValue.md(metric_table(result.summaries, METRICS)),
-            "ndcg_at_10": result.summaries["ranker"]["ndcg"],
+            "ndcg_at_10": float(result.summaries["ranker"]["ndcg"]),
             "coverage_at_10": result.coverage,
             "customer_weeks": result.customer_weeks,
             "report": dg.MetadataValue.path(str(result.html_path)),

@@ -13,6 +13,7 @@ from pipeline_assets.recommender.features import customer_features, customer_pro
 from pipeline_assets.resources.feature_store import FeatureStoreResource, stamped
 from pipeline_assets.resources.lake import Lake, write_features
 from pipeline_assets.resources.snapshots import marts_as_of
+from pipeline_assets.resources.training_data import require_features
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.schemas.tables import FEATURE_TABLES
 from pipeline_assets.sources.landing import combined
@@ -91,6 +92,7 @@ def online_store(
     store = feature_store.apply()
 
     def one_day(day: date) -> dict[str, Any]:
+        require_features(lake, [day])  # an empty day would be a success that publishes nobody
         customer = lake.read("features/customer", day, day).to_pandas()
         candidates = lake.read("features/customer_product", day, day).to_pandas()
         counts = feature_store.publish_online(store, customer, candidates, day)

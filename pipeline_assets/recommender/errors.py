@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 
 class PipelineError(Exception):
     """Base of every error this product raises on purpose.
@@ -16,6 +19,10 @@ class PipelineError(Exception):
     def __init__(self, culprit: str, *, found: object, wanted: object, fix: str) -> None:
         self.culprit, self.found, self.wanted, self.fix = culprit, found, wanted, fix
         super().__init__(f"{culprit}: found {found}; wanted {wanted}. Fix: {fix}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Worker processes hand errors back pickled, and keyword arguments do not survive that by themselves."""
+        return functools.partial(type(self), self.culprit, found=str(self.found), wanted=str(self.wanted), fix=self.fix), ()
 
 
 class ConfigurationError(PipelineError):

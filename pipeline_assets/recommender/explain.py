@@ -54,7 +54,7 @@ _FLAGS = {"pair_store_display", "pair_store_mailer", "pair_has_coupon", "product
 
 
 def reason(contributions: Sequence[Contribution], most: int = 2) -> str:
-    """A sentence from the contributions that raise the score, strongest first.
+    """A sentence from the contributions that raise the score: facts of customer and product first, then by strength.
 
     Args:
         contributions: (feature, value, contribution) of one recommendation.
@@ -65,7 +65,8 @@ def reason(contributions: Sequence[Contribution], most: int = 2) -> str:
         with a wording raises it.
     """
     said: list[str] = []
-    for name, value, share in sorted(contributions, key=lambda c: -c[2]):
+    # the customer's own facts come first: "popular" explains nothing that another shop could not say
+    for name, value, share in sorted(contributions, key=lambda c: (not c[0].startswith("pair_"), -c[2])):
         phrase = _PHRASES.get(name)
         if share <= 0 or phrase is None or math.isnan(value) or (name in _FLAGS and value == 0):
             continue

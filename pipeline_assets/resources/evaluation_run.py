@@ -171,7 +171,7 @@ def evaluate(
     else:
         decision = decide(challenger, rivals, tables, policy, settings.training.seed, coverage=mean_coverage)
     summaries = {
-        name: summarise(frame)
+        name: {metric: float(value) for metric, value in summarise(frame).items()}
         for name, frame in {"ranker": challenger, **({"champion": rivals} if champion else {}), **tables}.items()
     }
     intervals = {metric: bootstrap_interval(challenger, metric, seed=settings.training.seed) for metric in METRICS}

@@ -54,7 +54,8 @@ def conform(
         SchemaError: naming the column, what was found and what was wanted.
     """
     found = {row[0]: row[1] for row in con.execute(f"describe {view}").fetchall()}
-    selected, errors = [], []
+    selected: list[str] = []
+    unreadable: dict[str, str] = {}  # column -> condition
     for field in feed.arrow_schema:
         column, wanted = field.name, _DUCKDB_TYPES[str(field.type)]
         if column not in found:
@@ -72,24 +73,24 @@ def conform(
             selected.append(f'"{column}"')
         else:
             selected.append(f'try_cast("{column}" as {wanted}) as "{column}"')
-            errors.append(
-                f"""case when "{column}" is not null and try_cast("{column}" as {wanted}) is null
-                    then '{column}=' || left(cast("{column}" as varchar), 200) end"""
-            )
+            unreadable[column] = f'"{column}" is not null and try_cast("{column}" as {wanted}) is null'
+    errors = [
+        f"""case when {condition} then '{column}=' || left(cast("{column}" as varchar), 200) end"""
+        for column, condition in unreadable.items()
+    ]
     parse_errors = f"nullif(concat_ws('; ', {', '.join(errors)}), '')" if errors else "cast(null as varchar)"
     table = con.sql(f"select {', '.join(selected)}, {parse_errors} as {PARSE_ERRORS} from {view}").to_arrow_table()
-    _refuse_retyped(table, found, max_unparsed_share, where)
+    if table[PARSE_ERRORS].null_count < len(table):
+        counted = ", ".join(f"count(*) filter (where {condition})" for condition in unreadable.values())
+        (counts,) = con.execute(f"select {counted} from {view}").fetchall()
+        _refuse_retyped(table, found, dict(zip(unreadable, counts, strict=True)), max_unparsed_share, where)
     schema = feed.arrow_schema.append(pyarrow.field(PARSE_ERRORS, pyarrow.string()))
     return table.cast(schema)
 
 
-def _refuse_retyped(table: pyarrow.Table, found: dict[str, str], max_unparsed_share: float, where: str) -> None:
-    if not len(table) or table[PARSE_ERRORS].null_count == len(table):
-        return
-    counts: dict[str, int] = {}
-    for text in table[PARSE_ERRORS].drop_null().to_pylist():
-        column = text.split("=", 1)[0]
-        counts[column] = counts.get(column, 0) + 1
+def _refuse_retyped(
+    table: pyarrow.Table, found: dict[str, str], counts: dict[str, int], max_unparsed_share: float, where: str
+) -> None:
     for column, count in counts.items():
         if count / len(table) > max_unparsed_share:
             raise SchemaError(

@@ -5,6 +5,9 @@ A mapping file (TOML) says what their columns are called; without one the names 
     [purchases.columns]       # contract column = SQL expression over the file's columns, usually just a name
     customer_id = "kunde"
     amount = "preis * menge"
+
+A CSV's columns are text until the contract's types are given to them; an expression that calculates casts them itself:
+`try_cast(preis as double) * try_cast(menge as double)`, so that a value that cannot be read costs one row.
 """
 
 from __future__ import annotations
@@ -125,6 +128,7 @@ class FilesSource:
                 columns["event_date"] = f"date '{day}'"  # the day of delivery is the batch's day
                 selected = ", ".join(f'{expression} as "{column}"' for column, expression in columns.items())
                 con.execute(f"create view mapped as select {selected} from delivered")
+                return conform(con, "mapped", feed, self._max_unparsed_share, str(path))
             except duckdb.Error as error:
                 raise SourceError(
                     f"{feed.name} of {day}",
@@ -132,4 +136,3 @@ class FilesSource:
                     wanted=f"a readable {path.suffix[1:]} file with the mapped columns",
                     fix=f"deliver {path} again or correct the mapping",
                 ) from error
-            return conform(con, "mapped", feed, self._max_unparsed_share, str(path))

@@ -40,7 +40,11 @@ def all_faults(definitions: dg.Definitions) -> list[str]:
 def test_the_graph_is_the_committed_one(definitions: dg.Definitions) -> None:
     """An asset, dependency, kind or owner that comes, goes or changes is seen in review."""
     found = differences(json.loads(SNAPSHOT.read_text()), specs(definitions))
-    assert not found, "the asset graph changed:\n  " + "\n  ".join(found) + f"\nif that is meant, run `{COMMAND}` and commit the difference"
+    assert not found, (
+        "the asset graph changed:\n  "
+        + "\n  ".join(found)
+        + f"\nif that is meant, run `{COMMAND}` and commit the difference"
+    )
 
 
 def test_every_asset_says_what_it_is(definitions: dg.Definitions) -> None:

@@ -38,7 +38,11 @@ def plain_environment(data_dir: Path) -> dict[str, str]:
     """What `make` and a service manager give: no virtual environment on PATH, nothing of ours set by hand."""
     venv = str(Path(sys.executable).parent)
     path = [folder for folder in os.environ["PATH"].split(os.pathsep) if folder != venv]
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIPELINE_", "DAGSTER", "VIRTUAL_ENV"))}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PIPELINE_", "DAGSTER", "VIRTUAL_ENV"))
+    }
     places = {"PIPELINE_DATA_DIR": str(data_dir)}
     return {**kept, **places, **tool_environment(load_settings(places)), "PATH": os.pathsep.join(path)}
 
@@ -48,7 +52,9 @@ def test_the_code_location_loads_without_new_warnings(tmp_path: Path) -> None:
     (tmp_path / "dagster").mkdir()
     dagster = str(Path(sys.executable).with_name("dagster"))
     command = [dagster, "definitions", "validate", "-w", "workspace.yaml"]
-    done = subprocess.run(command, cwd=ROOT, env=plain_environment(tmp_path), capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(
+        command, cwd=ROOT, env=plain_environment(tmp_path), capture_output=True, text=True, timeout=600, check=False
+    )
     output = done.stdout + done.stderr
     assert done.returncode == 0, output[-4000:]
     assert unexpected(output) == []
@@ -58,8 +64,16 @@ def test_the_code_location_has_one_name() -> None:
     """workspace.yaml, [tool.dagster] and [tool.dg.project] agree; where they do not, Dagster warns 20 times a load."""
     (entry,) = yaml.safe_load((ROOT / "workspace.yaml").read_text())["load_from"]
     tool = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
-    names = {entry["python_module"]["location_name"], tool["dagster"]["code_location_name"], tool["dg"]["project"]["code_location_name"]}
-    modules = {entry["python_module"]["module_name"], tool["dagster"]["module_name"], tool["dg"]["project"]["code_location_target_module"]}
+    names = {
+        entry["python_module"]["location_name"],
+        tool["dagster"]["code_location_name"],
+        tool["dg"]["project"]["code_location_name"],
+    }
+    modules = {
+        entry["python_module"]["module_name"],
+        tool["dagster"]["module_name"],
+        tool["dg"]["project"]["code_location_target_module"],
+    }
     assert names == {"pipeline_assets"}
     assert modules == {"pipeline_assets.definitions"}
 

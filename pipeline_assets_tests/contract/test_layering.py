@@ -24,6 +24,7 @@ ORCHESTRATION = {"dagster", "mlflow", "feast"}
 NOT_IN_SERVING = {"dagster", "mlflow", "dbt"}
 PICKLES = {"pickle", "cPickle", "_pickle", "joblib", "cloudpickle", "dill", "shelve", "marshal"}
 PICKLE_CALLS = {"to_pickle", "read_pickle"}
+ENVIRONMENT = {"environ", "environb", "getenv", "getenvb", "putenv", "unsetenv", "EnvVar"}
 MAX_LINES = 400
 SETTINGS = "pipeline_assets/settings.py"
 # Path -> (how many, why). One boundary of a kind, where anything may break and something must still be answered.
@@ -40,9 +41,8 @@ def imports(source: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "relative imports are not used: the layer could not be read from them"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "import_module", "__import__"):
-            if node.args and isinstance(node.args[0], ast.Constant):
-                yield str(node.args[0].value)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+            yield from (str(argument.value) for argument in node.args[:1] if isinstance(argument, ast.Constant))
 
 
 def is_of(name: str, packages: set[str]) -> bool:
@@ -58,16 +58,18 @@ def orchestration_imports(source: str) -> list[str]:
 def imports_above(source: str, package: str) -> list[str]:
     """Imports of our own packages that a pure package may not know."""
     own = (name.split(".") for name in imports(source) if name.startswith(("pipeline_assets.", "feature_repo")))
-    return sorted(".".join(parts) for parts in own if parts[0] != "pipeline_assets" or parts[1] not in PURE_MAY_IMPORT[package])
+    return sorted(
+        ".".join(parts) for parts in own if parts[0] != "pipeline_assets" or parts[1] not in PURE_MAY_IMPORT[package]
+    )
 
 
 def environment_reads(source: str) -> list[str]:
     """Uses of the environment: os.environ, os.getenv, os.putenv, from os import ..., dagster's EnvVar."""
     found = []
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Attribute) and node.attr in ("environ", "environb", "getenv", "putenv", "unsetenv", "EnvVar"):
-            found.append(f"line {node.lineno}: {ast.unparse(node)}")
-        elif isinstance(node, ast.ImportFrom) and any(a.name in ("environ", "getenv", "EnvVar") for a in node.names):
+        names = [node.attr] if isinstance(node, ast.Attribute) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+        if ENVIRONMENT & set(names):
             found.append(f"line {node.lineno}: {ast.unparse(node)}")
     return found
 
@@ -189,7 +191,9 @@ def test_asset_shells_compute_nothing_heavy_at_import() -> None:
     def at_import(source: str) -> list[str]:
         tree = ast.parse(source)
         unconditional = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
-        return sorted(name for node in unconditional for name in imports(ast.unparse(node)) if name.split(".")[0] in heavy)
+        return sorted(
+            name for node in unconditional for name in imports(ast.unparse(node)) if name.split(".")[0] in heavy
+        )
 
     found = offenders(at_import, "pipeline_assets")
     assert found == {}
@@ -200,7 +204,10 @@ def test_asset_shells_compute_nothing_heavy_at_import() -> None:
     [
         (orchestration_imports, "import dagster as dg"),
         (orchestration_imports, "def f():\n    from dagster_mlflow import mlflow_tracking"),
-        (orchestration_imports, "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from feast import FeatureStore"),
+        (
+            orchestration_imports,
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from feast import FeatureStore",
+        ),
         (orchestration_imports, "import importlib\nm = importlib.import_module('mlflow')"),
         (environment_reads, "import os\nhome = os.environ['HOME']"),
         (environment_reads, "import os as system\nhome = system.getenv('HOME')"),

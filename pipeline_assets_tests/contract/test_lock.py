@@ -15,7 +15,8 @@ from pipeline_assets_tests.contract.repository import ROOT, files
 PIN = re.compile(r"(?P<name>[A-Za-z0-9._-]+)==(?P<version>[^\s;\\]+)(?: ;[^\\]*)?")
 HASH = re.compile(r"--hash=sha256:[0-9a-f]{64}")
 # Put together here, so that this file does not name a host itself.
-HOSTS = re.compile("|".join(re.escape(".".join(parts)) for parts in (("pypi", "org"), ("pythonhosted", "org"), ("registry", "npmjs"), ("deb", "debian"))))  # fmt: skip
+_PARTS = (("pypi", "org"), ("pythonhosted", "org"), ("registry", "npmjs"), ("deb", "debian"))
+HOSTS = re.compile("|".join(re.escape(".".join(parts)) for parts in _PARTS))
 NAMES_THEM_TO_REFUSE_THEM = {".ci/run"}
 
 
@@ -36,7 +37,9 @@ def lock_faults(text: str) -> list[str]:
 
 def pins() -> dict[str, str]:
     text = (ROOT / "requirements.lock").read_text()
-    return {canonicalize_name(m["name"]): m["version"] for m in re.finditer(rf"^{PIN.pattern}", text, flags=re.MULTILINE)}
+    return {
+        canonicalize_name(m["name"]): m["version"] for m in re.finditer(rf"^{PIN.pattern}", text, flags=re.MULTILINE)
+    }
 
 
 def declared(*extras: str) -> list[Requirement]:
@@ -44,7 +47,12 @@ def declared(*extras: str) -> list[Requirement]:
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
     of_extras = [config["options.extras_require"][extra] for extra in extras]
-    return [Requirement(line) for block in [config["options"]["install_requires"], *of_extras] for line in block.splitlines() if line.strip() and not line.strip().startswith("#")]
+    return [
+        Requirement(line)
+        for block in [config["options"]["install_requires"], *of_extras]
+        for line in block.splitlines()
+        if line.strip() and not line.strip().startswith("#")
+    ]
 
 
 def test_every_pin_is_hashed_and_nothing_else_is_there() -> None:
@@ -64,14 +72,18 @@ def test_the_lock_satisfies_setup_cfg(requirement: Requirement) -> None:
     """Each requirement of setup.cfg is pinned to a version of its range."""
     version = pins().get(canonicalize_name(requirement.name))
     assert version is not None, f"{requirement.name} is not in requirements.lock; run `make lock`"
-    assert requirement.specifier.contains(version, prereleases=True), f"{requirement} but {version} is locked; run `make lock`"
+    assert requirement.specifier.contains(version, prereleases=True), (
+        f"{requirement} but {version} is locked; run `make lock`"
+    )
 
 
 def test_what_is_installed_is_what_is_locked() -> None:
     """The environment these tests run in has the locked versions of what the product needs to run."""
     locked = pins()
     names = [canonicalize_name(requirement.name) for requirement in declared("sample")]
-    different = {name: (locked[name], metadata.version(name)) for name in names if locked.get(name) != metadata.version(name)}
+    different = {
+        name: (locked[name], metadata.version(name)) for name in names if locked.get(name) != metadata.version(name)
+    }
     assert different == {}
 
 
@@ -81,7 +93,11 @@ def test_no_file_names_a_registry_host() -> None:
     for path in files():
         name = path.relative_to(ROOT).as_posix()
         content = path.read_bytes()
-        if b"\0" not in content[:8000] and name not in NAMES_THEM_TO_REFUSE_THEM and (host := HOSTS.search(content.decode())):
+        if (
+            b"\0" not in content[:8000]
+            and name not in NAMES_THEM_TO_REFUSE_THEM
+            and (host := HOSTS.search(content.decode()))
+        ):
             found[name] = host[0]
     assert found == {}
 

@@ -14,9 +14,15 @@ if TYPE_CHECKING:
 
 MIRRORED = ("recommender", "monitoring")
 # A module without behaviour has nothing to test.
-WITHOUT_TESTS = {"recommender/columns.py": "names only", "recommender/errors.py": "exercised by every test of a refusal"}
+WITHOUT_TESTS = {
+    "recommender/columns.py": "names only",
+    "recommender/errors.py": "exercised by every test of a refusal",
+}
 NOUN = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
-VERBS = {"build", "calculate", "compute", "create", "do", "evaluate", "fetch", "generate", "get", "load", "make", "process", "publish", "run", "train", "update", "write"}  # fmt: skip
+VERBS = {
+    "build", "calculate", "compute", "create", "do", "evaluate", "fetch", "generate", "get", "load", "make", "process",
+    "publish", "run", "train", "update", "write",
+}  # fmt: skip
 
 
 def key_faults(path: list[str], group: str, shells: set[str]) -> list[str]:
@@ -58,7 +64,12 @@ def test_a_file_holds_its_group_and_no_other(name: str) -> None:
     module = importlib.import_module(f"pipeline_assets.assets.{name}")
     assert name == module.GROUP
     found = dg.load_assets_from_modules([module])
-    groups = {group for asset in found if isinstance(asset, dg.AssetsDefinition) for group in asset.group_names_by_key.values()}
+    groups = {
+        group
+        for asset in found
+        if isinstance(asset, dg.AssetsDefinition)
+        for group in asset.group_names_by_key.values()
+    }
     assert groups == {name}
 
 
@@ -69,7 +80,9 @@ def test_each_pure_module_has_its_unit_tests() -> None:
         for package in MIRRORED
         for path in sorted((ROOT / "pipeline_assets" / package).glob("[!_]*.py"))
     }
-    missing = {module: test.name for module, test in wanted.items() if not test.exists() and module not in WITHOUT_TESTS}
+    missing = {
+        module: test.name for module, test in wanted.items() if not test.exists() and module not in WITHOUT_TESTS
+    }
     assert not missing, f"modules without unit tests: {missing}"
 
 

@@ -102,7 +102,11 @@ def test_feature_tables_are_the_feature_lists() -> None:
     assert FEATURE_TABLES["customer"].names == ["customer_id", *CUSTOMER_FEATURES, *STAMP]
     assert FEATURE_TABLES["product"].names == ["product_id", *HIERARCHY, *PRODUCT_FEATURES, *STAMP]
     assert FEATURE_TABLES["customer_product"].names == ["customer_id", "candidate_ids", "pair_features", *STAMP]
-    kinds = {str(FEATURE_TABLES[t].field(n).type) for t, names in (("customer", CUSTOMER_FEATURES), ("product", PRODUCT_FEATURES)) for n in names}
+    kinds = {
+        str(FEATURE_TABLES[t].field(n).type)
+        for t, names in (("customer", CUSTOMER_FEATURES), ("product", PRODUCT_FEATURES))
+        for n in names
+    }
     assert kinds == {"float"}  # Arrow's name of float32
 
 
@@ -120,7 +124,14 @@ def feast_repository(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict
         print(json.dumps({"views": views, "services": doors, "texts": texts}))
     """
     environ = {**os.environ, "PIPELINE_DATA_DIR": str(tmp_path_factory.mktemp("data"))}
-    done = subprocess.run([sys.executable, "-O", "-W", "ignore", "-c", code], cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-O", "-W", "ignore", "-c", code],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
@@ -136,7 +147,10 @@ def test_feast_views_are_the_feature_lists(feast_repository: dict[str, dict[str,
 
 def test_feast_services_cover_all_views(feast_repository: dict[str, dict[str, list[str]]]) -> None:
     """Every view is read through a service; views and services have an owner and a description."""
-    assert feast_repository["services"] == {"ranker_online": ["customer", "customer_candidates"], "product_matrix": ["product"]}
+    assert feast_repository["services"] == {
+        "ranker_online": ["customer", "customer_candidates"],
+        "product_matrix": ["product"],
+    }
     assert all(owner and text for owner, text in feast_repository["texts"].values())
 
 
@@ -165,4 +179,7 @@ def test_a_drifted_select_is_found() -> None:
     assert output_columns(sql) == ["customer_id", "amount"]
     assert output_columns(sql.replace("as amount", "as total")) == ["customer_id", "total"]
     assert output_columns(sql.replace("a.customer_id", "a.customer_id, 1 as n")) == ["customer_id", "n", "amount"]
-    assert read_columns("select a, b as c from {{ source('lake', 'purchases') }} where {{ in_run_window('d') }}") == {"a", "b"}
+    assert read_columns("select a, b as c from {{ source('lake', 'purchases') }} where {{ in_run_window('d') }}") == {
+        "a",
+        "b",
+    }

@@ -1,0 +1,223 @@
+"""Daily drops in a folder: two days of the scenario as CSV and as Parquet."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pandas as pd
+import pyarrow.parquet
+import pytest
+
+from pipeline_assets.recommender.errors import ConfigurationError, SchemaError, SourceError
+from pipeline_assets.schemas.feeds import FEEDS
+from pipeline_assets.schemas.validation import PARSE_ERRORS
+from pipeline_assets.sources.files import FilesSource, Mapped, read_mapping
+from pipeline_assets_tests import scenario
+
+SUNDAY, MONDAY = date(2017, 2, 12), date(2017, 2, 13)
+PURCHASES, PRODUCTS = FEEDS["purchases"], FEEDS["products"]
+
+
+def source(root: Path, mapping: Mapped | None = None, until: date = scenario.LAST_DAY) -> FilesSource:
+    return FilesSource(root, mapping or {}, until, time_zone="America/New_York", max_unparsed_share=0.5)
+
+
+def lines(day: date) -> pd.DataFrame:
+    """What was bought on a day, without the business day: the file's name says it."""
+    frame = scenario.purchases()
+    return frame[frame["event_date"] == day].drop(columns="event_date")
+
+
+def drop(root: Path, frame: pd.DataFrame, day: date, suffix: str, feed: str = "purchases") -> Path:
+    """Write one day's file."""
+    path = root / feed / f"{day}.{suffix}"
+    path.parent.mkdir(exist_ok=True)
+    if suffix == "csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_parquet(path, index=False)
+    return path
+
+
+def mapping_file(folder: Path, text: str) -> Path:
+    path = folder / "mapping.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_file_becomes_the_contract(tmp_path: Path, suffix: str) -> None:
+    """CSV text and Parquet values give the same rows, with the day of the file's name."""
+    drop(tmp_path, lines(SUNDAY), SUNDAY, suffix)
+    wanted = scenario.purchases()
+    expected = scenario.delivered("purchases", wanted[wanted["event_date"] == SUNDAY])
+    assert source(tmp_path).read(PURCHASES, [SUNDAY]).equals(expected)
+
+
+def test_days_of_both_kinds_are_read_together(tmp_path: Path) -> None:
+    """Sunday came as CSV, Monday as Parquet: 3 and 2 lines, in the order of the days."""
+    drop(tmp_path, lines(SUNDAY), SUNDAY, "csv")
+    drop(tmp_path, lines(MONDAY), MONDAY, "parquet")
+    found = source(tmp_path).read(PURCHASES, [SUNDAY, MONDAY])
+    assert found["event_date"].to_pylist() == [SUNDAY] * 3 + [MONDAY] * 2
+
+
+def test_arrived_days_are_those_with_purchases_up_to_until(tmp_path: Path) -> None:
+    """Products alone make no day; other names are no deliveries; the replay clock hides Monday."""
+    for day in (MONDAY, SUNDAY):
+        drop(tmp_path, lines(day), day, "csv")
+    drop(tmp_path, scenario.products(), date(2017, 2, 14), "csv", feed="products")
+    (tmp_path / "purchases" / "notes.txt").write_text("half-written")
+    (tmp_path / "purchases" / "2017-02-15.csv.part").write_text("half-written")
+    assert source(tmp_path).arrived_days() == [SUNDAY, MONDAY]
+    assert source(tmp_path, until=SUNDAY).arrived_days() == [SUNDAY]
+
+
+def test_empty_folder_has_no_days(tmp_path: Path) -> None:
+    """Nothing has arrived, which is no error."""
+    assert source(tmp_path).arrived_days() == []
+
+
+def test_missing_purchases_name_the_day_and_the_wanted_file(tmp_path: Path) -> None:
+    """Monday has not come."""
+    drop(tmp_path, lines(SUNDAY), SUNDAY, "csv")
+    with pytest.raises(SourceError) as error:
+        source(tmp_path).read(PURCHASES, [SUNDAY, MONDAY])
+    assert (error.value.culprit, error.value.found, error.value.fix) == (
+        "purchases of 2017-02-13",
+        "no file",
+        "deliver the day",
+    )
+    assert str(error.value.wanted).startswith(str(tmp_path / "purchases" / "2017-02-13"))
+
+
+def test_missing_change_feed_is_an_empty_table(tmp_path: Path) -> None:
+    """No product changed: no file, no row, the contract's types."""
+    found = source(tmp_path).read(PRODUCTS, [SUNDAY])
+    assert len(found) == 0
+    assert found.schema.names == [*PRODUCTS.columns, PARSE_ERRORS]
+
+
+def test_day_delivered_twice_is_refused(tmp_path: Path) -> None:
+    """A CSV and a Parquet file of one day: which one is right is not ours to guess."""
+    drop(tmp_path, lines(SUNDAY), SUNDAY, "csv")
+    drop(tmp_path, lines(SUNDAY), SUNDAY, "parquet")
+    with pytest.raises(SourceError, match=r"2017-02-12\.csv and 2017-02-12\.parquet"):
+        source(tmp_path).read(PURCHASES, [SUNDAY])
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [("parquet", b"PAR1 and then the connection broke"), ("csv", b'event_id,order_id\n"e1\xff\xfe,o1\n'), ("csv", b"")],
+    ids=["cut parquet", "broken encoding", "empty file"],
+)
+def test_unreadable_file_names_feed_day_and_file(tmp_path: Path, suffix: str, content: bytes) -> None:
+    """The error is one of ours, whatever the reader says; nothing is made of half a file."""
+    path = drop(tmp_path, lines(SUNDAY), SUNDAY, suffix)
+    path.write_bytes(content)
+    with pytest.raises((SourceError, SchemaError)) as error:
+        source(tmp_path).read(PURCHASES, [SUNDAY])
+    assert "2017-02-12" in error.value.culprit
+    assert error.value.fix
+
+
+def test_cut_parquet_file_is_not_read_in_part(tmp_path: Path) -> None:
+    """A whole file without its last 100 bytes has no footer."""
+    path = drop(tmp_path, lines(SUNDAY), SUNDAY, "parquet")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(SourceError, match="purchases of 2017-02-12"):
+        source(tmp_path).read(PURCHASES, [SUNDAY])
+
+
+def test_own_business_day_in_the_file_does_not_count(tmp_path: Path) -> None:
+    """The day of delivery is the batch's day, even if the file says another."""
+    drop(tmp_path, lines(SUNDAY).assign(event_date="2016-01-01"), SUNDAY, "csv")
+    assert set(source(tmp_path).read(PURCHASES, [SUNDAY])["event_date"].to_pylist()) == {SUNDAY}
+
+
+def test_one_bad_value_in_a_csv_costs_one_row(tmp_path: Path) -> None:
+    """The other two lines keep their values."""
+    frame = lines(SUNDAY).astype({"amount": str})
+    frame.iloc[1, frame.columns.get_loc("amount")] = "free"
+    drop(tmp_path, frame, SUNDAY, "csv")
+    found = source(tmp_path).read(PURCHASES, [SUNDAY])
+    assert found[PARSE_ERRORS].to_pylist() == [None, "amount=free", None]
+    assert found["amount"].to_pylist() == [3.0, None, 5.0]
+
+
+def test_mapping_gives_contract_names_to_columns_and_expressions(tmp_path: Path) -> None:
+    """kunde is the customer, preis x menge the amount; the other columns keep their names."""
+    path = mapping_file(
+        tmp_path, '[purchases.columns]\ncustomer_id = "kunde"\namount = "preis * menge"\nquantity = "menge"\n'
+    )
+    frame = lines(SUNDAY).rename(columns={"customer_id": "kunde", "quantity": "menge"}).drop(columns="amount")
+    drop(tmp_path, frame.assign(menge=[2, 1, 3], preis=[1.5, 4.0, 2.0]), SUNDAY, "parquet")
+    found = source(tmp_path, read_mapping(path)).read(PURCHASES, [SUNDAY])
+    assert set(found["customer_id"].to_pylist()) == {"cleo"}
+    assert found["quantity"].to_pylist() == [2.0, 1.0, 3.0]
+    assert found["amount"].to_pylist() == [1.5 * 2, 4.0 * 1, 2.0 * 3]
+
+
+def test_mapping_of_text_columns_casts_where_it_calculates(tmp_path: Path) -> None:
+    """A CSV's columns are text: `try_cast` makes a price that cannot be read a missing amount of one row."""
+    expression = "try_cast(preis as double) * try_cast(menge as double)"
+    frame = lines(SUNDAY).drop(columns="amount").assign(menge=[2, 1, 3], preis=["1.5", "free", "2.0"])
+    drop(tmp_path, frame, SUNDAY, "csv")
+    found = source(tmp_path, {"purchases": {"amount": expression}}).read(PURCHASES, [SUNDAY])
+    assert found["amount"].to_pylist() == [3.0, None, 6.0]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    ["preiss", "amount +", "cast(product_id as double)"],
+    ids=["unknown column", "no SQL", "fails on a value"],
+)
+def test_mapping_that_cannot_be_used_names_feed_and_day(tmp_path: Path, expression: str) -> None:
+    """Whether the expression is wrong or fails on a value, it is a SourceError that says where."""
+    drop(tmp_path, lines(SUNDAY), SUNDAY, "csv")
+    with pytest.raises(SourceError) as error:
+        source(tmp_path, {"purchases": {"amount": expression}}).read(PURCHASES, [SUNDAY])
+    assert error.value.culprit == "purchases of 2017-02-12"
+    assert "mapping" in error.value.fix
+
+
+def test_no_mapping_file_means_the_contracts_names() -> None:
+    """None is an empty mapping."""
+    assert read_mapping(None) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "wanted"),
+    [
+        ('[purchases.columns]\nkunde = "customer_id"\n', "kunde", "customer_id"),
+        ('[sales.columns]\namount = "preis"\n', "section [sales]", "purchases, exposures, products, customers"),
+    ],
+)
+def test_mapping_to_an_unknown_column_or_feed_is_refused(tmp_path: Path, text: str, found: str, wanted: str) -> None:
+    """The message has the file, the unknown name and the known ones."""
+    path = mapping_file(tmp_path, text)
+    with pytest.raises(ConfigurationError) as error:
+        read_mapping(path)
+    assert str(path) in error.value.culprit
+    assert error.value.found == found
+    assert wanted in str(error.value.wanted)
+
+
+@pytest.mark.parametrize("text", ["[purchases.columns\n", None])
+def test_mapping_file_that_cannot_be_read_is_named(tmp_path: Path, text: str | None) -> None:
+    """Broken TOML, or no such file."""
+    path = mapping_file(tmp_path, text) if text else tmp_path / "absent.toml"
+    with pytest.raises(ConfigurationError, match=str(path)):
+        read_mapping(path)
+
+
+def test_parquet_written_by_the_contract_is_read_as_it_is(tmp_path: Path) -> None:
+    """Exposures with nullable ids and days survive the round trip."""
+    frame = scenario.exposures()
+    frame = frame[frame["event_date"] == scenario.AS_OF]
+    path = tmp_path / "exposures" / f"{scenario.AS_OF}.parquet"
+    path.parent.mkdir()
+    table = scenario.delivered("exposures", frame)
+    pyarrow.parquet.write_table(table.drop_columns([PARSE_ERRORS]), path)
+    assert source(tmp_path).read(FEEDS["exposures"], [scenario.AS_OF]).equals(table)
