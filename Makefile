@@ -24,7 +24,7 @@ serve: setup
 	$(BIN)/python -O -m pipeline_assets.serving
 
 lock: # needs uv
-	uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --no-header --extra sample --extra test pyproject.toml -o requirements.lock
+	{ echo '# Every package pinned with hashes, for Python 3.11 on Linux. Written by `make lock` (CONTRIBUTING.md).'; uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --no-header --extra sample --extra test pyproject.toml; } > requirements.lock.new && mv requirements.lock.new requirements.lock
 
 # pip compiles bytecode as it installs; the second line compiles what the API imports under -O (its start takes seconds less).
 .venv/.installed: requirements.lock setup.cfg pyproject.toml

@@ -2,8 +2,8 @@
 
 Belongs here: what is started when. Does not: what a run does (assets) or how a verdict is reached (monitoring).
 Runs are requested by partition with a run key, so that a double tick or a second scheduler has one effect. Declarative automation
-conditions are not used: they follow the wall clock's newest partition, and this pipeline also lives on a replay clock (stack.md);
-whoever adds one must add `all_deps_blocking_checks_passed()` (reliability.md E2; a contract test looks for it).
+conditions are not used: they follow the wall clock's newest partition, and this pipeline also lives on a replay clock (docs/design/stack.md);
+whoever adds one must add `all_deps_blocking_checks_passed()` (docs/design/reliability.md E2; a contract test looks for it).
 """
 
 from collections.abc import Iterator
@@ -113,7 +113,7 @@ def new_day(
     job=retraining,
     cron_schedule="0 7 * * 1",
     description="Monday 07:00: retrain as of the newest day with features. The cadence follows the measured cost of stale models: lists lose "
-    "little from an older model, so a week is enough (evaluation.md).",
+    "little from an older model, so a week is enough (docs/design/evaluation.md).",
     execution_timezone=get_settings().calendar.time_zone,
 )
 def weekly_training(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:

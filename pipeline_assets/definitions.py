@@ -30,7 +30,7 @@ def build_defs(settings: Settings) -> dg.Definitions:
         jobs=automation.JOBS,
         schedules=automation.SCHEDULES,
         sensors=automation.SENSORS,
-        # One process per run: a fresh process per step costs 7 CPU s of imports, an in-process step 0.1 (performance.md).
+        # One process per run: a fresh process per step costs 7 CPU s of imports, an in-process step 0.1 (docs/design/performance.md).
         executor=dg.in_process_executor,
         resources={
             "source": SourceResource(),

@@ -1,7 +1,7 @@
 """The whole loop from one command: what `make run` does. It plans what is missing and runs the same jobs that the UI and the sensors run.
 
 Two worker processes at most, because the heavy steps are independent (feeds, as-of days) and a laptop has two cores; each runs
-whole Dagster runs in process, so a worker's imports are paid once and not per step (performance.md: 7 CPU s a step otherwise).
+whole Dagster runs in process, so a worker's imports are paid once and not per step (docs/design/performance.md: 7 CPU s a step otherwise).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline_assets.recommender.errors import SourceError
+from pipeline_assets.recommender.errors import RunFailed, SourceError
 from pipeline_assets.resources.lake import Lake, local_lake
 from pipeline_assets.resources.sources import build_source
 from pipeline_assets.resources.training_data import training_weeks
@@ -47,8 +47,10 @@ class Task:
 def execute(task: Task) -> tuple[str, float, float]:
     """Run one task in this process; returns its title, seconds and the process's peak memory in GB.
 
+    A blocked day is not a failure here: its verdict is recorded, nothing reads the day, and the loop goes on without it.
+
     Raises:
-        DagsterError, PipelineError: what the run failed with.
+        RunFailed: naming the first step that failed, and why.
     """
     import dagster as dg
 
@@ -63,12 +65,25 @@ def execute(task: Task) -> tuple[str, float, float]:
             "dagster/asset_partition_range_end": task.days[-1].isoformat(),
         }
     with dg.DagsterInstance.get() as instance:
-        defs.resolve_job_def(task.job).execute_in_process(
+        result = defs.resolve_job_def(task.job).execute_in_process(
             run_config=_QUIET,
             instance=instance,
             partition_key=partition if len(task.days) == 1 else None,
             tags=tags,
             asset_selection=[dg.AssetKey(key.split("/")) for key in task.assets] or None,
+            raise_on_error=False,
+        )
+    failures = result.filter_events(lambda event: event.is_step_failure)
+    blocked = [event for event in failures if str(event.step_key).endswith("day_is_passed")]  # a verdict, not a fault
+    if len(blocked) < len(failures):
+        first = next(event for event in failures if event not in blocked)
+        error = first.step_failure_data.error
+        cause = (error.cause or error) if error else None
+        raise RunFailed(
+            f"job {task.job}, {task.title}, step {first.step_key}",
+            found=cause.message.strip() if cause else "no error was recorded",
+            wanted="a finished step",
+            fix=f"see run {result.run_id} in `make dev`; what finished is kept, and the next run goes on there",
         )
     return task.title, time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
 
@@ -93,7 +108,7 @@ class Loop:
 
         Raises:
             SourceError: no day has arrived.
-            DagsterError, PipelineError: from the first run that failed; a later pass goes on there.
+            RunFailed: from the first run that failed; a later pass goes on there.
         """
         days = build_source(self._settings, datetime.now().astimezone()).arrived_days()
         if not days:
@@ -133,7 +148,10 @@ class Loop:
         return [day for day in days if not all(day.isoformat() in partitions for partitions in done)]
 
     def _ingest(self, days: Sequence[date]) -> None:
-        feeds = self._missing(days, *(f"validated/{feed}" for feed in FEEDS))
+        lake = local_lake(self._settings.data_dir)
+        passed = set(lake.passed_days(FEEDS, days[0], days[-1]))
+        landed = self._missing(days, *(f"validated/{feed}" for feed in FEEDS))
+        feeds = sorted({*landed, *(day for day in days if day not in passed)})  # a blocked day is tried again
         self._say(f"land and validate: {len(days)} days, {len(feeds)} to do")
         for group in groups(feeds, len(feeds) or 1):
             alone = tuple(f"{layer}/exposures" for layer in ("raw", "validated"))  # as heavy as the others together
@@ -145,7 +163,11 @@ class Loop:
                     Task("ingest", f"other feeds, {span}", tuple(group), others),
                 ]
             )
-        marts = self._missing(days, "warehouse/fct_purchases")
+        passed = set(lake.passed_days(FEEDS, days[0], days[-1]))
+        for day in days:
+            if day not in passed:
+                self._say(f"  BLOCKED {day}: {_why(lake, day)}")
+        marts = [day for day in self._missing(days, "warehouse/fct_purchases") if day in passed]
         self._say(f"marts: {len(days)} days, {len(marts)} to do")
         for group in groups(marts, len(marts) or 1):
             self._run([Task("marts", f"dbt build, {group[0]} to {group[-1]}", tuple(group))])
@@ -170,6 +192,14 @@ class Loop:
         for number, done in enumerate(as_completed([self._pool.submit(execute, task) for task in tasks]), 1):
             title, seconds, gigabytes = done.result()
             self._say(f"  {number}/{len(tasks)} {title}: {seconds:.0f} s, peak {gigabytes:.1f} GB")
+
+
+def _why(lake: Lake, day: date) -> str:
+    """The reasons of the verdicts that block a day."""
+    reasons = [
+        reason for feed in FEEDS for verdict in lake.verdicts(feed, day, day).values() for reason in verdict.reasons
+    ]
+    return "; ".join(reasons) or "a feed has no verdict"
 
 
 def feed_totals(lake: Lake, start: date, end: date) -> list[dict[str, object]]:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, Literal
@@ -52,13 +52,16 @@ class CalendarSettings(_Section):
     week_start: int = pydantic.Field(1, ge=1, le=7)  # ISO weekday on which target weeks start (1 = Monday)
     clock: Literal["replay", "wall"] = "replay"  # replay: `until` says which day it is; wall: yesterday is complete
     until: date | None = None  # replay clock: no day after this one has arrived yet
+    closed_days: tuple[date, ...] = (date(2017, 12, 25),)  # the shop is shut: no purchases is what is expected
     holdout_start: date | None = date(2017, 11, 13)  # windows from here on are read through one counted door
 
 
 class ValidationSettings(_Section):
     """When a day is blocked. Rows that break a rule are quarantined either way."""
 
-    max_bad_share: float = pydantic.Field(0.20, ge=0, le=1)  # 5 % corrupt rows go on, 60 % block (reliability.md)
+    max_bad_share: float = pydantic.Field(
+        0.20, ge=0, le=1
+    )  # 5 % corrupt rows go on, 60 % block (docs/design/reliability.md)
     max_unparsed_share: float = pydantic.Field(0.50, ge=0, le=1)  # of one column: above it the column was retyped
 
 
@@ -68,12 +71,12 @@ class TrainingSettings(_Section):
     horizon_days: int = pydantic.Field(7, ge=1, le=28)
     label_weeks: int = pydantic.Field(
         12, ge=2
-    )  # 4 to 11 weeks gain 0.004 NDCG (evaluation.md); 12 train in about a minute
+    )  # 4 to 11 weeks gain 0.004 NDCG (docs/design/evaluation.md); 12 train in about a minute
     evaluation_weeks: int = pydantic.Field(4, ge=1)  # newest complete windows, never trained on
     early_stopping_weeks: int = pydantic.Field(1, ge=1)  # newest label weeks, used to choose the number of trees
     negative_share: float = pydantic.Field(
         0.35, gt=0, le=1
-    )  # uniform sample: hard-negative mining loses (evaluation.md)
+    )  # uniform sample: hard-negative mining loses (docs/design/evaluation.md)
     max_rounds: int = pydantic.Field(160, ge=1)
     trials: int = pydantic.Field(0, ge=0)  # Optuna; 0 uses the defaults
     trial_seconds: int = pydantic.Field(600, ge=1)
@@ -133,9 +136,9 @@ class Settings(_Section):
                 if not getattr(self.stores, k)
             ]
             if missing:
-                raise ValueError(f"profile production needs stores.{', stores.'.join(missing)}")
+                raise _incomplete("profile production", [f"stores.{k}" for k in missing])
         if self.source.kind == "files" and self.source.path is None:
-            raise ValueError("source.kind = files needs source.path")
+            raise _incomplete("source.kind = files", ["source.path"])
         return self
 
     @property
@@ -163,6 +166,24 @@ class Settings(_Section):
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
+def _incomplete(chosen: str, missing: Sequence[str]) -> ConfigurationError:
+    variables = ", ".join(PREFIX + key.replace(".", "__").upper() for key in missing)
+    return ConfigurationError(
+        f"setting {chosen}",
+        found=f"nothing for {', '.join(missing)}",
+        wanted=f"{chosen} needs {', '.join(missing)}",
+        fix=f"set {variables} or the keys in the configuration file",
+    )
+
+
+def _known_keys(section: Sequence[int | str]) -> str:
+    """The keys that a section has, for the message about one that it does not have."""
+    model: Any = Settings
+    for part in section:
+        model = model.model_fields[part].annotation
+    return f"one of {', '.join(model.model_fields)}"
+
+
 def _environment_overrides(environ: Mapping[str, str]) -> dict[str, Any]:
     """`PIPELINE_TRAINING__SEED=1` -> {'training': {'seed': '1'}}; pydantic converts and checks the values."""
     found: dict[str, Any] = {}
@@ -170,11 +191,32 @@ def _environment_overrides(environ: Mapping[str, str]) -> dict[str, Any]:
         if not name.startswith(PREFIX) or name in NOT_SETTINGS or name.startswith("PIPELINE_PG_"):
             continue
         section, _, key = name.removeprefix(PREFIX).lower().partition("__")
+        if section in found and isinstance(found[section], dict) != bool(key):
+            raise ConfigurationError(
+                f"setting {section}",
+                found=f"{PREFIX}{section.upper()} beside variables for keys of a section of that name",
+                wanted="a value or a section",
+                fix=f"remove {PREFIX}{section.upper()} or the others",
+            )
         if key:
             found.setdefault(section, {})[key] = value
         else:
             found[section] = value
     return found
+
+
+def _environment_value(name: str, value: str) -> Any:
+    """Lists and tables are written as JSON, nothing at all as `none`; pydantic converts and checks the rest."""
+    if value.lower() == "none":
+        return None
+    if not value.startswith(("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as error:
+        raise ConfigurationError(
+            name, found=value, wanted=f"valid JSON ({error})", fix="correct the variable"
+        ) from None
 
 
 def load_settings(environ: Mapping[str, str]) -> Settings:
@@ -186,30 +228,35 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
     values: dict[str, Any] = {}
     if path := environ.get("PIPELINE_CONFIG"):
         try:
-            values = tomllib.loads(Path(path).read_text())
-        except FileNotFoundError:
+            values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
             raise ConfigurationError(
-                "PIPELINE_CONFIG", found=path, wanted="a readable TOML file", fix="correct the path"
+                "PIPELINE_CONFIG",
+                found=f"{path} ({error.strerror})",
+                wanted="a readable TOML file",
+                fix="correct the path",
             ) from None
-        except tomllib.TOMLDecodeError as error:
+        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise ConfigurationError(
                 path, found=error, wanted="valid TOML", fix="mend the line that it names"
             ) from None
     for section, override in _environment_overrides(environ).items():
         if isinstance(override, dict):
-            values[section] = {**values.get(section, {}), **override}
+            if isinstance(values.get(section, {}), dict):  # a value where a section belongs is refused below
+                values[section] = {**values.get(section, {}), **override}
         else:
             values[section] = override
     try:
         return Settings.model_validate(values)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or "settings"
+        is_unknown = first["type"] == "extra_forbidden"
+        key = ".".join(str(part) for part in first["loc"])
         variable = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
         raise ConfigurationError(
             f"setting {key}",
-            found=repr(first.get("input")) if first["loc"] else "an incomplete combination",
-            wanted=first["msg"],
+            found=f"an unknown key with {first['input']!r}" if is_unknown else repr(first["input"]),
+            wanted=_known_keys(first["loc"][:-1]) if is_unknown else first["msg"],
             fix=f"correct {variable} or the key {key} in the configuration file",
         ) from None
 

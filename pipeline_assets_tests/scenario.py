@@ -84,6 +84,7 @@ EXPOSURES = [
     ("02-01", "wine", "coupon", "2", None, None, "k2", "02-01", "02-19"),
     # after AS_OF
     ("02-20", "wine", "mailer", "E", None, "s1", None, "02-20", "02-26"),  # a plan that was published too late
+    ("02-20", "bread", "coupon", "3", None, None, "k1", "02-20", "03-05"),  # bob's campaign gets a coupon too late
     ("02-21", None, "campaign", "TypeA", "ann", None, "k1", "02-21", "03-05"),  # ann joins bob's campaign too late
     ("02-26", "soap", "display", "A", None, "s2", None, "02-27", "03-05"),
 ]

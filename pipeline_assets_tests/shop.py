@@ -32,6 +32,7 @@ SMALL = {  # three training weeks, one to stop and two to judge are what 77 days
     "PIPELINE_TRAINING__LABEL_WEEKS": "4",
     "PIPELINE_TRAINING__EVALUATION_WEEKS": "2",
     "PIPELINE_TRAINING__GATE_MIN_CUSTOMERS": "40",
+    "PIPELINE_TRAINING__NEGATIVE_SHARE": "1",  # 150 products are few negatives
     "PIPELINE_TRAINING__THREADS": "1",
     "PIPELINE_MONITORING__DRIFT_MIN_ROWS": "50",
     "PIPELINE_MONITORING__RETRAIN_COOLDOWN_DAYS": "2",
@@ -57,7 +58,11 @@ class Shop:
     @property
     def environment(self) -> dict[str, str]:
         """The shop's settings as environment variables."""
-        places = {"PIPELINE_DATA_DIR": self.data_dir, "PIPELINE_SOURCE__KIND": "files", "PIPELINE_SOURCE__PATH": self.drops}
+        places = {
+            "PIPELINE_DATA_DIR": self.data_dir,
+            "PIPELINE_SOURCE__KIND": "files",
+            "PIPELINE_SOURCE__PATH": self.drops,
+        }
         return {**SMALL, **{name: str(value) for name, value in places.items()}, **self.more}
 
     def deliver(self, first: date, last: date | None = None, faults: Mapping[date, Fault] | None = None) -> None:
@@ -67,7 +72,15 @@ class Shop:
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `python -m pipeline_assets.cli <arguments>` with these settings and no others."""
         command = [sys.executable, "-m", "pipeline_assets.cli", *arguments]
-        return subprocess.run(command, cwd=PROJECT_ROOT, env=self.process_environment(), capture_output=True, text=True, timeout=600, check=False)
+        return subprocess.run(
+            command,
+            cwd=PROJECT_ROOT,
+            env=self.process_environment(),
+            capture_output=True,
+            text=True,
+            timeout=600,
+            check=False,
+        )
 
     def process_environment(self) -> dict[str, str]:
         """This process's environment without its pipeline settings, and with the shop's."""

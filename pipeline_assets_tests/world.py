@@ -61,7 +61,18 @@ class World:
             kind = n // len(DEPARTMENTS) % 6
             brand = "Private" if random.random() < 0.4 else "National"
             price = round(float(np.exp(random.normal(1.0, 0.5)))) + 0.99
-            rows.append((f"p{n:03}", department, f"{department} {kind // 3}", f"{department} {kind}", brand, n != 0, FIRST_DAY, price))
+            rows.append(
+                (
+                    f"p{n:03}",
+                    department,
+                    f"{department} {kind // 3}",
+                    f"{department} {kind}",
+                    brand,
+                    n != 0,
+                    FIRST_DAY,
+                    price,
+                )
+            )
         return pd.DataFrame(rows, columns=[*FEEDS["products"].columns, "price"])
 
     @cached_property
@@ -81,13 +92,40 @@ class World:
                 for place, product in enumerate(shown):
                     channel = "display" if place < 12 else "mailer"
                     key = f"{channel}-{monday}-{store}-p{product:03}"
-                    rows.append((key, f"p{product:03}", channel, "A", None, store, None, day(monday), day(monday + 6), day(monday - 1)))
+                    rows.append(
+                        (
+                            key,
+                            f"p{product:03}",
+                            channel,
+                            "A",
+                            None,
+                            store,
+                            None,
+                            day(monday),
+                            day(monday + 6),
+                            day(monday - 1),
+                        )
+                    )
         for number, start in enumerate((29, 57, 85)):
             valid, known, campaign = (day(start), day(start + 20)), day(start - 7), f"k{number}"
             for customer in random.permutation(N_CUSTOMERS)[:25]:
-                rows.append((f"{campaign}-c{customer:02}", None, "campaign", "TypeA", f"c{customer:02}", None, campaign, *valid, known))
+                rows.append(
+                    (
+                        f"{campaign}-c{customer:02}",
+                        None,
+                        "campaign",
+                        "TypeA",
+                        f"c{customer:02}",
+                        None,
+                        campaign,
+                        *valid,
+                        known,
+                    )
+                )
             for product in 1 + random.permutation(N_PRODUCTS - 1)[:10]:
-                rows.append((f"{campaign}-p{product:03}", f"p{product:03}", "coupon", "1", None, None, campaign, *valid, known))
+                rows.append(
+                    (f"{campaign}-p{product:03}", f"p{product:03}", "coupon", "1", None, None, campaign, *valid, known)
+                )
         return pd.DataFrame(rows, columns=FEEDS["exposures"].columns)
 
     @cached_property
@@ -113,7 +151,9 @@ class World:
                 shown = plan[store, n]
                 due = [p for p in favourites if n - last[p] >= cadence[p] - 1 and random.random() < 0.85]
                 early = [p for p in favourites if p in shown and p not in due and random.random() < 0.5]
-                tempted = [p for p in sorted(shown) if department[p] in liked and p not in cadence and random.random() < 0.3]
+                tempted = [
+                    p for p in sorted(shown) if department[p] in liked and p not in cadence and random.random() < 0.3
+                ]
                 chance = [p for p in random.choice(ids, 1).tolist() if random.random() < 0.3]
                 bag = [BAG] if random.random() < 0.5 else []
                 when = datetime(*day(n).timetuple()[:3], hour, int(random.integers(60)), tzinfo=ZONE)
@@ -124,7 +164,9 @@ class World:
                     discount = round(0.2 * price[product] * quantity, 2) if product in shown else 0.0
                     amount = round(price[product] * quantity - discount, 2)
                     order = f"o-{customer}-{n}"
-                    rows.append((f"{order}-{line}", order, customer, product, store, quantity, amount, discount, when, day(n)))
+                    rows.append(
+                        (f"{order}-{line}", order, customer, product, store, quantity, amount, discount, when, day(n))
+                    )
         frame = pd.DataFrame(rows, columns=FEEDS["purchases"].columns)
         return frame.assign(event_ts=pd.to_datetime(frame["event_ts"], utc=True))
 

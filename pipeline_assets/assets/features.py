@@ -36,7 +36,7 @@ _DESCRIPTION = {
 
 
 @dg.multi_asset(
-    name="features",
+    name="feature_tables",
     specs=[
         dg.AssetSpec(
             [GROUP, name],

@@ -17,8 +17,8 @@ GROUP = "validated"
 
 def validation_policy() -> ValidationPolicy:
     """The policy of the settings."""
-    limits = get_settings().validation
-    return ValidationPolicy(limits.max_bad_share, limits.max_unparsed_share)
+    limits, closed = get_settings().validation, get_settings().calendar.closed_days
+    return ValidationPolicy(limits.max_bad_share, limits.max_unparsed_share, frozenset(closed))
 
 
 def _validated_asset(feed: Feed) -> dg.AssetsDefinition:

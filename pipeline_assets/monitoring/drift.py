@@ -1,6 +1,6 @@
 """Input drift: is today's data still the kind the model learned from? Our own policy decides, not a library default.
 
-Measured (reliability.md, E8): Evidently's default preset flags 1-2 of 20 columns on undrifted data below 1,000 rows.
+Measured (docs/design/reliability.md, E8): Evidently's default preset flags 1-2 of 20 columns on undrifted data below 1,000 rows.
 A column therefore drifts only when its change is both *big* (population stability index, PSI) and *significant* (false
 discoveries controlled over all columns, lines of one order not counted as independent rows), and a day alarms only when
 enough columns drift for long enough.

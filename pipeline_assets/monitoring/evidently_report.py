@@ -1,6 +1,6 @@
 """Evidently's drift report of two samples, for a person to look at. `drift.decide` decides; this page explains.
 
-Evidently takes 6-9 CPU seconds and 290 MB to import (stack.md, section 5), so a call imports it, not this module.
+Evidently takes 6-9 CPU seconds and 290 MB to import (docs/design/stack.md, section 5), so a call imports it, not this module.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ COLUMNS = (
 class QualityPolicy:
     """When realised quality counts as degraded, and when it is not known."""
 
-    # The service level (reliability.md): NDCG@10 at least the champion's baseline less 3 %.
+    # The service level (docs/design/reliability.md): NDCG@10 at least the champion's baseline less 3 %.
     max_relative_loss: float = 0.03
     # A week of daily slates, so that every weekday is judged once.
     judged_days: int = 7
@@ -49,7 +49,7 @@ class QualityPolicy:
     min_customers: int = 200
     # One-sided 95 %: the interval's upper end must be below the limit.
     z: float = 1.645
-    # One scalar baseline follows the calendar: one method had NDCG .249 to .281 on three windows (evaluation.md), a
+    # One scalar baseline follows the calendar: one method had NDCG .249 to .281 on three windows (docs/design/evaluation.md), a
     # range of 12 %, so a standard deviation of .12 / 1.69 = 7 %. Measured: lists 8 weeks old (-14 %) then pass as
     # ok, and are degraded against a baseline of the same days, which needs no such allowance. Prefer that one.
     calendar_sd_share: float = 0.07

@@ -16,7 +16,7 @@ from pipeline_assets.recommender.errors import NotEnoughData
 if TYPE_CHECKING:
     import duckdb
 
-# Half-lives in days: 90 is the best single decay for a personal counter on the sample (evaluation.md); 21 follows changes of habit.
+# Half-lives in days: 90 is the best single decay for a personal counter on the sample (docs/design/evaluation.md); 21 follows changes of habit.
 SLOW, FAST = 90, 21
 
 _BASE = """

@@ -1,7 +1,7 @@
 """Which products are scored for a customer: history, collaborative filtering, favourite types, promotions, popularity.
 
 Sources are ranked on their own and merged; a product keeps its first source's place. Sizes follow the measured value of each
-source: repeats are nearly all of the hits (evaluation.md), so history has the most places.
+source: repeats are nearly all of the hits (docs/design/evaluation.md), so history has the most places.
 """
 
 from __future__ import annotations

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any
-
 
 class PipelineError(Exception):
     """Base of every error this product raises on purpose.
@@ -20,9 +17,13 @@ class PipelineError(Exception):
         self.culprit, self.found, self.wanted, self.fix = culprit, found, wanted, fix
         super().__init__(f"{culprit}: found {found}; wanted {wanted}. Fix: {fix}")
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Worker processes hand errors back pickled, and keyword arguments do not survive that by themselves."""
-        return functools.partial(type(self), self.culprit, found=str(self.found), wanted=str(self.wanted), fix=self.fix), ()
+    def __reduce__(self) -> tuple[object, ...]:
+        """Errors cross process boundaries (worker to parent) with all their parts."""
+        return _rebuild, (type(self), self.culprit, self.found, self.wanted, self.fix)
+
+
+def _rebuild(kind: type[PipelineError], culprit: str, found: object, wanted: object, fix: str) -> PipelineError:
+    return kind(culprit, found=found, wanted=wanted, fix=fix)
 
 
 class ConfigurationError(PipelineError):
@@ -51,3 +52,7 @@ class BundleError(PipelineError):
 
 class NotEnoughData(PipelineError):
     """A computation was asked for on too little data to mean anything."""
+
+
+class RunFailed(PipelineError):
+    """A Dagster run that was started from here failed."""

@@ -1,7 +1,7 @@
 """The promotion gate: is the challenger better than the champion and every simple baseline, beyond noise?
 
 A new model is not promoted because it is new. All comparisons are paired on the same customer-weeks, because windows
-differ more than methods do. The gate only decides; moving the alias belongs to `assets/deployment.py`.
+differ more than methods do. The gate only decides; moving the alias belongs to `assets/evaluation.py`.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def weeks_before(
     """
     newest = as_of - timedelta(days=horizon_days)
     newest -= timedelta(days=(newest.isoweekday() + 1 - week_start) % 7)
-    days = []
+    days: list[date] = []
     day = newest
     while len(days) < label_weeks + evaluation_weeks and (day - first_day).days + 1 >= MIN_HISTORY_DAYS:
         if all(day + timedelta(days=n) in usable_days for n in range(horizon_days + 1)):

@@ -50,7 +50,7 @@ def label_week(
     """Examples of one week, as stored.
 
     Negatives are a uniform sample: keeping hard negatives whole and the rest in part, without weights, gave NDCG 0.169
-    where a personal counter has 0.249 (evaluation.md). Customers without a bought candidate teach a ranker nothing and are left out.
+    where a personal counter has 0.249 (docs/design/evaluation.md). Customers without a bought candidate teach a ranker nothing and are left out.
 
     Args:
         rows: customer_id, CUSTOMER_FEATURES, candidate_ids, pair_features as of `day`.

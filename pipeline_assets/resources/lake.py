@@ -177,7 +177,7 @@ class Lake(dg.ConfigurableResource):
         """Commits of a table, newest first."""
         return list(self._open(table).history())
 
-    # Verdicts: one per feed and day, the newest counts; no verdict means no work (reliability.md E1).
+    # Verdicts: one per feed and day, the newest counts; no verdict means no work (docs/design/reliability.md E1).
 
     def record_verdicts(self, verdicts: Iterable[Verdict], run_id: str, recorded_at: datetime) -> None:
         rows = [
@@ -215,8 +215,13 @@ class Lake(dg.ConfigurableResource):
             filters=[("feed", "=", feed), ("event_date", ">=", start), ("event_date", "<=", end)]
         )
         for row in table.sort_by("recorded_at").to_pylist():
-            stored = {name: row[name] for name in ("feed", "event_date", "status", "rows_read", "rows_valid", "rows_quarantined")}
-            newest[row["event_date"]] = Verdict(**stored, reasons=tuple(row["reasons"] or ()), rules=json.loads(row["rules"]))
+            stored = {
+                name: row[name]
+                for name in ("feed", "event_date", "status", "rows_read", "rows_valid", "rows_quarantined")
+            }
+            newest[row["event_date"]] = Verdict(
+                **stored, reasons=tuple(row["reasons"] or ()), rules=json.loads(row["rules"])
+            )
         return newest
 
     def passed_days(self, feeds: Iterable[str], start: date, end: date) -> list[date]:

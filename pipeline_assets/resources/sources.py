@@ -35,7 +35,7 @@ def build_source(settings: Settings, now: datetime) -> Source:
     assert settings.source.path is not None, "checked by Settings"
     mapping = read_mapping(settings.source.mapping)
     return FilesSource(
-        settings.source.path, mapping, newest, settings.calendar.time_zone, settings.validation.max_unparsed_share
+        settings.source.path, mapping, newest, settings.validation.max_unparsed_share, settings.calendar.closed_days
     )
 
 

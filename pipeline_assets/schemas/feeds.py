@@ -14,7 +14,7 @@ import pyarrow
 from pandera.engines import pandas_engine
 
 _TEXT = pd.StringDtype("pyarrow")
-_DAY = pandas_engine.DateTime(unit="us")
+_DAY = pandas_engine.DateTime(unit="us")  # type: ignore[call-arg]  # a dataclass field that mypy does not see
 _TS = pd.DatetimeTZDtype("us", "UTC")
 _ID = [pa.Check.str_length(1, 128, name="id_length")]
 

@@ -28,10 +28,12 @@ class ValidationPolicy:
     Args:
         max_bad_share: share of a day's rows that may break a rule (repeats not counted).
         max_unparsed_share: share of unreadable values in one column from which the column counts as retyped.
+        closed_days: business days on which the shop is shut, so that an empty day is not a broken upstream.
     """
 
     max_bad_share: float
     max_unparsed_share: float
+    closed_days: frozenset[date] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -110,8 +112,10 @@ def _verdict(feed: Feed, day: date, rule: np.ndarray, policy: ValidationPolicy) 
     rules = {str(name): int(count) for name, count in zip(names, counts, strict=True)}
     bad = len(broken) - rules.get(DUPLICATE, 0)
     reasons = []
-    if rows == 0 and not feed.may_be_empty:
-        reasons.append(f"{feed.name} of {day} is empty; wanted at least one row; deliver the day again")
+    if rows == 0 and not feed.may_be_empty and day not in policy.closed_days:
+        reasons.append(
+            f"{feed.name} of {day} is empty; wanted at least one row; deliver the day again, or name it in calendar.closed_days"
+        )
     if rows and bad / rows > policy.max_bad_share:
         worst = max((name for name in rules if name != DUPLICATE), key=lambda name: rules[name])
         reasons.append(

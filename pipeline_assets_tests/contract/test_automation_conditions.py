@@ -1,4 +1,4 @@
-"""No automation condition may request a partition whose upstream is blocked (reliability.md, E2).
+"""No automation condition may request a partition whose upstream is blocked (docs/design/reliability.md, E2).
 
 `AutomationCondition.eager()` requested a bad partition after its blocking check had failed; with
 `all_deps_blocking_checks_passed()` it did not (measured).

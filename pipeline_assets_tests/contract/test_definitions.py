@@ -17,8 +17,8 @@ from pipeline_assets_tests.contract.repository import ROOT
 
 # Warnings that are known and why they stay. Anything else fails the test.
 ALLOWED = {
-    "SupersessionWarning": "`dagster definitions validate` and `dagster dev` are superseded by `dg`, and still ship (stack.md)",
-    "BetaWarning": "backfill_policy and data_version are beta in 1.13 and the reason why a year costs one run (stack.md)",
+    "SupersessionWarning": "`dagster definitions validate` and `dagster dev` are superseded by `dg`, and still ship (docs/design/stack.md)",
+    "BetaWarning": "backfill_policy and data_version are beta in 1.13 and the reason why a year costs one run (docs/design/stack.md)",
     "PreviewWarning": "partitions_def on a check: without it a check would load every partition",
     "PydanticDeprecatedSince20": "from dagster's own code",
 }

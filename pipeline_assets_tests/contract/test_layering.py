@@ -185,7 +185,7 @@ def test_broad_excepts_are_the_named_boundaries() -> None:
 
 
 def test_asset_shells_compute_nothing_heavy_at_import() -> None:
-    """mlflow, feast, evidently, lightgbm and optuna cost 3 to 9 CPU s each: they are imported inside functions (stack.md)."""
+    """mlflow, feast, evidently, lightgbm and optuna cost 3 to 9 CPU s each: they are imported inside functions (docs/design/stack.md)."""
     heavy = {"mlflow", "feast", "evidently", "lightgbm", "optuna", "sklearn"}
 
     def at_import(source: str) -> list[str]:

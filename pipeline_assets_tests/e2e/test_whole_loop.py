@@ -39,7 +39,11 @@ def summary(first_run: FirstRun) -> dict[str, Any]:
 def test_every_asset_is_materialised_for_the_newest_day(pipeline: Pipeline) -> None:
     """No node of the graph is left out of the loop."""
     graph = pipeline.definitions.resolve_asset_graph()
-    missing = [key.to_user_string() for key in graph.materializable_asset_keys if str(NEWEST) not in pipeline.instance.get_materialized_partitions(key)]
+    missing = [
+        key.to_user_string()
+        for key in graph.materializable_asset_keys
+        if str(NEWEST) not in pipeline.instance.get_materialized_partitions(key)
+    ]
     assert missing == []
 
 
@@ -91,7 +95,10 @@ def test_recommendations_are_twenty_products_for_every_customer(pipeline: Pipeli
 
 def test_rows_read_are_rows_delivered(summary: dict[str, Any]) -> None:
     """The generated shop has no bad row: all of them arrive, none is set aside."""
-    delivered = {feed: len(getattr(WORLD, feed).loc[lambda rows: rows["event_date"] <= NEWEST]) for feed in ("purchases", "exposures", "products", "customers")}
+    delivered = {
+        feed: len(getattr(WORLD, feed).loc[lambda rows: rows["event_date"] <= NEWEST])
+        for feed in ("purchases", "exposures", "products", "customers")
+    }
     found = {row["feed"]: (row["read"], row["valid"], row["quarantined"], row["blocked"]) for row in summary["feeds"]}
     assert found == {feed: (rows, rows, 0, 0) for feed, rows in delivered.items()}
 

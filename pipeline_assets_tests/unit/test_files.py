@@ -20,7 +20,7 @@ PURCHASES, PRODUCTS = FEEDS["purchases"], FEEDS["products"]
 
 
 def source(root: Path, mapping: Mapped | None = None, until: date = scenario.LAST_DAY) -> FilesSource:
-    return FilesSource(root, mapping or {}, until, time_zone="America/New_York", max_unparsed_share=0.5)
+    return FilesSource(root, mapping or {}, until, max_unparsed_share=0.5)
 
 
 def lines(day: date) -> pd.DataFrame:
@@ -204,10 +204,12 @@ def test_mapping_to_an_unknown_column_or_feed_is_refused(tmp_path: Path, text: s
     assert wanted in str(error.value.wanted)
 
 
-@pytest.mark.parametrize("text", ["[purchases.columns\n", None])
-def test_mapping_file_that_cannot_be_read_is_named(tmp_path: Path, text: str | None) -> None:
-    """Broken TOML, or no such file."""
-    path = mapping_file(tmp_path, text) if text else tmp_path / "absent.toml"
+@pytest.mark.parametrize("content", [b"[purchases.columns\n", b"\xff\xfe", None], ids=["no TOML", "no text", "no file"])
+def test_mapping_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
+    """Whatever is wrong with it."""
+    path = tmp_path / "mapping.toml"
+    if content is not None:
+        path.write_bytes(content)
     with pytest.raises(ConfigurationError, match=str(path)):
         read_mapping(path)
 

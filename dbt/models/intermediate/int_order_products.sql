@@ -1,4 +1,4 @@
-{# Lines of one product in one order are one purchase (evaluation.md, "On the sample"). #}
+{# Lines of one product in one order are one purchase (docs/design/evaluation.md, "On the sample"). #}
 select
     order_id,
     product_id,
