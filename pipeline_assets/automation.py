@@ -8,6 +8,7 @@ whoever adds one must add `all_deps_blocking_checks_passed()` (docs/design/relia
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
@@ -187,6 +188,13 @@ def retrain_on_drift(
     )
 
 
+def _root_cause(error: Any) -> str:
+    """First line of what was raised: Dagster's own error says only which step it was."""
+    while error.cause is not None:
+        error = error.cause
+    return str(error.message.splitlines()[0])
+
+
 @dg.run_failure_sensor(
     name="alert_on_failure",
     monitor_all_code_locations=False,
@@ -196,7 +204,7 @@ def retrain_on_drift(
 def alert_on_failure(context: dg.RunFailureSensorContext, alerts: Alerts) -> None:
     run = context.dagster_run
     steps = context.get_step_failure_events()
-    cause = steps[0].event_specific_data.error.message.splitlines()[0] if steps else context.failure_event.message
+    cause = _root_cause(steps[0].event_specific_data.error) if steps else context.failure_event.message
     details = {
         "run_id": run.run_id,
         "job": run.job_name,

@@ -68,7 +68,9 @@ class ValidationSettings(_Section):
 class TrainingSettings(_Section):
     """The weekly training run. Weeks are windows of `horizon_days` that end on or before the as-of day."""
 
-    horizon_days: int = pydantic.Field(7, ge=1, le=28)
+    horizon_days: int = pydantic.Field(
+        7, ge=7, le=28, multiple_of=7
+    )  # whole weeks, so that cut-offs keep their weekday
     label_weeks: int = pydantic.Field(
         12, ge=2
     )  # 4 to 11 weeks gain 0.004 NDCG (docs/design/evaluation.md); 12 train in about a minute

@@ -35,7 +35,7 @@ SMALL = {  # three training weeks, one to stop and two to judge are what 77 days
     "PIPELINE_TRAINING__NEGATIVE_SHARE": "1",  # 150 products are few negatives
     "PIPELINE_TRAINING__THREADS": "1",
     "PIPELINE_MONITORING__DRIFT_MIN_ROWS": "50",
-    "PIPELINE_MONITORING__RETRAIN_COOLDOWN_DAYS": "2",
+    "PIPELINE_MONITORING__RETRAIN_COOLDOWN_DAYS": "1",
     "PIPELINE_SERVING__POLL_SECONDS": "0.2",
 }
 

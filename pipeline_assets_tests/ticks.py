@@ -14,10 +14,16 @@ import dagster as dg
 
 
 def tick(
-    definitions: dg.Definitions, sensor: str, instance: dg.DagsterInstance, resources: Mapping[str, Any], cursor: str | None = None
+    definitions: dg.Definitions,
+    sensor: str,
+    instance: dg.DagsterInstance,
+    resources: Mapping[str, Any],
+    cursor: str | None = None,
 ) -> Any:
     """Evaluate a sensor once, as its daemon does: run_requests, skip_message, cursor."""
-    context = dg.build_sensor_context(instance, cursor, resources=resources, repository_def=definitions.get_repository_def())
+    context = dg.build_sensor_context(
+        instance, cursor, resources=resources, repository_def=definitions.get_repository_def()
+    )
     return definitions.resolve_sensor_def(sensor).evaluate_tick(context)
 
 
@@ -27,11 +33,16 @@ def requested(tick: Any) -> list[tuple[str | None, str | None]]:
 
 
 def failure_tick(
-    definitions: dg.Definitions, result: dg.ExecuteInProcessResult, instance: dg.DagsterInstance, resources: Mapping[str, Any]
+    definitions: dg.Definitions,
+    result: dg.ExecuteInProcessResult,
+    instance: dg.DagsterInstance,
+    resources: Mapping[str, Any],
 ) -> None:
     """Evaluate sensor `alert_on_failure` for a failed run."""
     (event,) = [event for event in result.all_events if event.event_type == dg.DagsterEventType.RUN_FAILURE]
-    context = dg.build_run_status_sensor_context("alert_on_failure", event, instance, result.dagster_run, resources=resources)
+    context = dg.build_run_status_sensor_context(
+        "alert_on_failure", event, instance, result.dagster_run, resources=resources
+    )
     definitions.resolve_sensor_def("alert_on_failure")(context.for_run_failure())
 
 

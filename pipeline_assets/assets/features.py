@@ -12,10 +12,11 @@ from pipeline_assets.recommender.aggregates import Snapshot
 from pipeline_assets.recommender.features import customer_features, customer_product_features, product_features
 from pipeline_assets.resources.feature_store import FeatureStoreResource, stamped
 from pipeline_assets.resources.lake import Lake, write_features
-from pipeline_assets.resources.snapshots import marts_as_of
+from pipeline_assets.resources.snapshots import marts_as_of, require_marts
 from pipeline_assets.resources.training_data import require_features
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.schemas.tables import FEATURE_TABLES
+from pipeline_assets.settings import get_settings
 from pipeline_assets.sources.landing import combined
 
 GROUP = "features"
@@ -59,6 +60,7 @@ _DESCRIPTION = {
 def features(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
     """The features of each day of the run, from one snapshot of the marts a day. Only days whose feeds all passed are computed."""
     lake.require_passed(list(FEEDS), days_of(context))
+    require_marts(lake, get_settings().calendar.first_day, max(days_of(context)))
     names = sorted(key.path[-1] for key in context.selected_asset_keys)
     digests: dict[str, list[str]] = {name: [] for name in names}
     for day in days_of(context):

@@ -24,8 +24,6 @@ _PHRASES: dict[str, Callable[[float], str]] = {
     "pair_days_since_first": lambda v: "bought for a long time",
     "pair_gap_days": lambda v: f"bought about every {v:.0f} days",
     "pair_overdue": lambda v: "due again by its usual rhythm",
-    "pair_place": lambda v: "among the customer's first choices",
-    "pair_source": lambda v: "from the customer's own history",
     "pair_type_days": lambda v: "a kind of product the customer buys often",
     "pair_type_decayed": lambda v: "a kind of product the customer buys often",
     "pair_type_share": lambda v: "the customer's choice within its kind",

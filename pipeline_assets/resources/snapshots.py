@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
-from pipeline_assets.recommender.errors import NotEnoughData
+from pipeline_assets.recommender.errors import BlockedPartition, NotEnoughData
 from pipeline_assets.resources.lake import Lake
 
 if TYPE_CHECKING:
@@ -15,6 +15,23 @@ if TYPE_CHECKING:
 
 _ALL_HISTORY = ("fct_purchases", "dim_products", "dim_customers", "fct_campaign_mailings", "fct_coupons")
 _RECENT = {"fct_store_promotions": 21}  # days: a plan is known at most two weeks before it ends
+
+
+def require_marts(lake: Lake, first: date, last: date) -> None:
+    """A passed day whose purchases are not in the marts would be counted as a day without purchases.
+
+    Raises:
+        BlockedPartition: naming the first day from `first` to `last` that has valid purchases and was never built.
+    """
+    built = lake.days("warehouse/fct_purchases")
+    for day, verdict in sorted(lake.verdicts("purchases", first, last).items()):
+        if verdict.status == "passed" and verdict.rows_valid and day not in built:
+            raise BlockedPartition(
+                f"warehouse/fct_purchases of {day}",
+                found=f"none of the {verdict.rows_valid} valid purchases of the day",
+                wanted="a built day",
+                fix=f"run the job `marts` for {day}",
+            )
 
 
 @contextmanager

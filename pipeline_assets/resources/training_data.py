@@ -15,6 +15,7 @@ from pipeline_assets.recommender.split import Weeks, weeks_before
 from pipeline_assets.recommender.training_set import Catalogue, label_week, targets_of
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import Lake
+from pipeline_assets.resources.snapshots import require_marts
 from pipeline_assets.settings import Settings, TrainingSettings
 
 if TYPE_CHECKING:
@@ -69,10 +70,11 @@ def window_purchases(lake: Lake, day: date, horizon_days: int) -> pd.DataFrame:
     """Purchases of the target window of `day`; every day of it must have a passed verdict, or the labels are not complete.
 
     Raises:
-        BlockedPartition: a day of the window is blocked or unknown.
+        BlockedPartition: a day of the window is blocked, unknown, or not in the marts.
     """
     days = [day + timedelta(days=n) for n in range(1, horizon_days + 1)]
     lake.require_passed(["purchases"], days)
+    require_marts(lake, days[0], days[-1])
     return sellable_purchases(lake, days[0], days[-1], day)
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pyarrow
@@ -52,6 +52,13 @@ def read_mapping(path: Path | None) -> Mapped:
                 found=f"section [{feed}]",
                 wanted=f"one of {', '.join(FEEDS)}",
                 fix="rename the section",
+            )
+        if not isinstance(section, dict) or set(section) - {"columns"}:
+            raise ConfigurationError(
+                f"mapping file {path}, [{feed}]",
+                found=", ".join(section) if isinstance(section, dict) else section,
+                wanted=f"a table [{feed}.columns] and nothing else",
+                fix="rename or remove it",
             )
         columns = section.get("columns", {})
         for column in columns:
@@ -94,12 +101,13 @@ class FilesSource:
     def arrived_days(self) -> list[date]:
         """Days with a purchases file; the other feeds' change files of a day must be there with it or not come.
 
-        A closed day needs no file.
+        A closed day needs no file: it arrives with the day before it, so that the calendar of a year does not run ahead of the drops.
         """
-        delivered = [day for day in self._files("purchases") if day <= self._until]
-        if not delivered:
-            return []
-        return sorted({*delivered, *(day for day in self._closed_days if delivered[0] < day <= self._until)})
+        arrived = {day for day in self._files("purchases") if day <= self._until}
+        for day in sorted(self._closed_days):
+            if day <= self._until and day - timedelta(days=1) in arrived:
+                arrived.add(day)
+        return sorted(arrived)
 
     def read(self, feed: Feed, days: Sequence[date]) -> pyarrow.Table:
         files = self._files(feed.name)

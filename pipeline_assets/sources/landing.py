@@ -54,16 +54,18 @@ def land_days(
     Raises:
         SourceError, SchemaError: from the source; the days of that group are left as they were.
     """
-    batches = []
+    batches: list[Batch] = []
     for group in groups(days, feed.days_at_once):
         rows = source.read(feed, group)
+        landed = []
         for day in group:
             of_day = in_days(rows, day)
             content = digest(of_day)
-            batches.append(Batch(feed.name, day, f"{feed.name}-{day}-{content[:12]}", len(of_day), content))
+            landed.append(Batch(feed.name, day, f"{feed.name}-{day}-{content[:12]}", len(of_day), content))
         lake.replace_days(f"raw/{feed.name}", rows, group, run_id)
-    ledger = pyarrow.Table.from_pylist([{**vars(b), "run_id": run_id, "recorded_at": recorded_at} for b in batches])
-    lake.append(BATCHES, ledger)
+        ledger = [{**vars(batch), "run_id": run_id, "recorded_at": recorded_at} for batch in landed]
+        lake.append(BATCHES, pyarrow.Table.from_pylist(ledger))
+        batches += landed
     return batches
 
 

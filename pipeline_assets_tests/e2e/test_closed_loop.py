@@ -1,9 +1,9 @@
-"""Days go on after the first run, one of them drifted, and nobody calls anything by hand but the ticks that a daemon would make.
+"""Two days more arrive after the first run, one of them drifted, and nobody calls anything by hand but the ticks of a daemon.
 
-    Sunday 03-19   an ordinary day: sensor new_day asks for it, the report is green, nothing else happens
-    Monday 03-20   prices x1.8 and everybody buys drinks: the report is red, sensor retrain_on_drift asks for one training,
-                   which trains, evaluates, lets the gate decide, and publishes with whoever is champion
-    afterwards     the same report asks for nothing a second time; older days are rebuilt and published again
+Saturday 03-18  the newest day of the first run, an ordinary one: its report is green and asks for nothing
+Sunday 03-19    prices x1.8 and everybody buys drinks: the report is red, sensor retrain_on_drift asks for one training,
+                which trains, evaluates, lets the gate decide, and publishes with whoever is champion
+afterwards      the same report asks for nothing a second time; Saturday is rebuilt and published again
 """
 
 from __future__ import annotations
@@ -61,24 +61,22 @@ def story(first_run: FirstRun, tmp_path_factory: pytest.TempPathFactory) -> Iter
             return tick(pipeline.definitions, sensor, pipeline.instance, resources, cursor)
 
         story.ticks["nothing arrived"] = ask("new_day")
-        shop.deliver(SUNDAY)
-        story.ticks["sunday arrived"] = ask("new_day")
-        story.runs["sunday"] = pipeline.execute("every_day", SUNDAY)
-        story.ticks["sunday reported"] = ask("retrain_on_drift")
-        seen = story.ticks["sunday reported"].cursor
+        story.ticks["saturday reported"] = ask("retrain_on_drift")
+        seen = story.ticks["saturday reported"].cursor
 
-        shop.deliver(MONDAY, faults={MONDAY: "drifted"})
-        story.ticks["monday arrived"] = ask("new_day")
-        story.runs["monday"] = pipeline.execute("every_day", MONDAY)
-        story.ticks["monday reported"] = ask("retrain_on_drift", seen)
-        story.ticks["second tick"] = ask("retrain_on_drift", story.ticks["monday reported"].cursor)
-        story.runs["retraining"] = pipeline.execute("retraining", MONDAY)
+        shop.deliver(SUNDAY, MONDAY, faults={SUNDAY: "drifted"})
+        story.ticks["two days arrived"] = ask("new_day")
+        story.runs["sunday"] = pipeline.execute("every_day", SUNDAY)
+        story.ticks["sunday reported"] = ask("retrain_on_drift", seen)
+        story.ticks["second tick"] = ask("retrain_on_drift", story.ticks["sunday reported"].cursor)
+        story.runs["retraining"] = pipeline.execute("retraining", SUNDAY)
         story.ticks["after the training"] = ask("retrain_on_drift", seen)
+        story.ticks["one day left"] = ask("new_day")
 
         story.read_digests("first run")
         pipeline.execute("features", NEWEST)
         story.read_digests("rebuilt")
-        story.read_online("monday")
+        story.read_online("sunday")
         story.runs["older day"] = pipeline.materialize(NEWEST, "features/online_store")
         story.read_online("after the older day")
         yield story
@@ -90,40 +88,42 @@ def test_no_new_day_asks_for_nothing(story: Story) -> None:
     assert "no business day has arrived" in story.ticks["nothing arrived"].skip_message
 
 
-def test_exactly_the_arrived_day_is_asked_for(story: Story) -> None:
-    """One day, with the job that also serves, because there is a champion."""
-    assert requested(story.ticks["sunday arrived"]) == [("every_day", "2017-03-19")]
-    assert requested(story.ticks["monday arrived"]) == [("every_day", "2017-03-20")]
+def test_exactly_the_arrived_days_are_asked_for(story: Story) -> None:
+    """Oldest first, with the job that also serves, because there is a champion; a day that was run is not asked for again."""
+    assert requested(story.ticks["two days arrived"]) == [("every_day", "2017-03-19"), ("every_day", "2017-03-20")]
+    assert requested(story.ticks["one day left"]) == [("every_day", "2017-03-20")]
 
 
 def test_an_ordinary_day_is_green_and_asks_for_nothing(story: Story) -> None:
-    """The drift sensor reads two reports, the first run's and Sunday's, and skips with their verdicts."""
-    assert story.pipeline.metadata("monitoring/drift_report", SUNDAY)["verdict"] == "ok"
-    assert requested(story.ticks["sunday reported"]) == []
-    assert "drift report of 2017-03-19 says ok" in story.ticks["sunday reported"].skip_message
+    """The sensor reads Saturday's report and skips with its verdict; no alert is sent."""
+    assert story.pipeline.metadata("monitoring/drift_report", NEWEST)["verdict"] == "ok"
+    assert requested(story.ticks["saturday reported"]) == []
+    assert "drift report of 2017-03-18 says ok" in story.ticks["saturday reported"].skip_message
+    assert all(alert["details"]["day"] == "2017-03-19" for alert in story.inbox.alerts)
 
 
 def test_the_drifted_day_turns_the_report_red(story: Story) -> None:
     """Prices and mix are named as the reason, and the check on the report warns without stopping the day."""
-    found = story.pipeline.metadata("monitoring/drift_report", MONDAY)
+    found = story.pipeline.metadata("monitoring/drift_report", SUNDAY)
     assert found["verdict"] == "drift"
     assert "unit_price_log1p" in found["reasons"]
     assert "department" in found["reasons"]
-    checks = [e for e in story.runs["monday"].get_asset_check_evaluations() if e.check_name == "inputs_do_not_drift"]
+    checks = [e for e in story.runs["sunday"].get_asset_check_evaluations() if e.check_name == "inputs_do_not_drift"]
     assert [(check.passed, check.blocking) for check in checks] == [(False, False)]
+    assert story.runs["sunday"].success
 
 
 def test_drift_asks_for_exactly_one_training(story: Story) -> None:
     """Of the day, with the reason on the run and a key against double effects."""
-    (request,) = story.ticks["monday reported"].run_requests
-    assert (request.partition_key, request.run_key) == ("2017-03-20", "drift-2017-03-20")
-    assert request.tags["reason"] == "drift report of 2017-03-20 says drift"
+    (request,) = story.ticks["sunday reported"].run_requests
+    assert (request.partition_key, request.run_key) == ("2017-03-19", "drift-2017-03-19")
+    assert request.tags["reason"] == "drift report of 2017-03-19 says drift"
 
 
 def test_drift_is_an_alert_on_the_webhook(story: Story) -> None:
     """With its day, severity and runbook."""
     first = story.inbox.alerts[0]
-    assert (first["name"], first["severity"], first["details"]["day"]) == ("input_drift", "warning", "2017-03-20")
+    assert (first["name"], first["severity"], first["details"]["day"]) == ("input_drift", "warning", "2017-03-19")
     assert first["runbook"].startswith("docs/runbook.md")
 
 
@@ -134,22 +134,22 @@ def test_a_second_tick_asks_for_nothing(story: Story) -> None:
 
 
 def test_cool_down_refuses_a_second_training(story: Story) -> None:
-    """The same report read again, a lost cursor for example, after the training: refused with its reason."""
+    """The same report read again after the training, a lost cursor for example: refused with its reason."""
     assert requested(story.ticks["after the training"]) == []
-    assert "a model was trained as of 2017-03-20: cool-down of 2 days" in story.ticks["after the training"].skip_message
+    assert "a model was trained as of 2017-03-19: cool-down of 1 days" in story.ticks["after the training"].skip_message
 
 
 def test_the_training_used_the_newest_complete_week(story: Story) -> None:
     """The week of cut-off 03-12 ended on Sunday: it is judged on, and each part moved on by one week."""
-    weeks = story.pipeline.metadata("training/training_set", MONDAY)["label_weeks"]
+    weeks = story.pipeline.metadata("training/training_set", SUNDAY)["label_weeks"]
     assert weeks == ["2017-02-05", "2017-02-12", "2017-02-19", "2017-02-26"]
-    assert story.pipeline.metadata("training/model", MONDAY)["trained_through"] == "2017-03-05"
+    assert story.pipeline.metadata("training/model", SUNDAY)["trained_through"] == "2017-03-05"
 
 
 def test_the_gate_decided_and_recorded_why(story: Story) -> None:
     """Whatever it decided: outcome and reasons in the metadata, in the lake and on the model version, and the alias follows."""
-    found = story.pipeline.metadata("evaluation/promotion", MONDAY)
-    row = story.pipeline.lake.read("evaluation/promotion", MONDAY, MONDAY).to_pylist()[0]
+    found = story.pipeline.metadata("evaluation/promotion", SUNDAY)
+    row = story.pipeline.lake.read("evaluation/promotion", SUNDAY, SUNDAY).to_pylist()[0]
     version = story.pipeline.resources["tracking"].client().get_model_version("ranker", found["model_version"])
     assert found["outcome"] in ("promote", "reject", "inconclusive")
     assert row["outcome"] == version.tags["outcome"] == found["outcome"]
@@ -159,23 +159,23 @@ def test_the_gate_decided_and_recorded_why(story: Story) -> None:
 
 
 def test_the_day_is_published_with_the_champion(story: Story) -> None:
-    """After the training the live release is of Monday and of the version that the gate left as champion."""
+    """After the training the live release is of Sunday and of the version that the gate left as champion."""
     live = current_live(open_state(story.pipeline.settings.release_url))
     assert live is not None
-    champion = story.pipeline.metadata("evaluation/promotion", MONDAY)["champion_version"]
-    assert (live.as_of, live.model_version) == ("2017-03-20", champion)
+    champion = story.pipeline.metadata("evaluation/promotion", SUNDAY)["champion_version"]
+    assert (live.as_of, live.model_version) == ("2017-03-19", champion)
 
 
 def test_features_of_an_old_day_do_not_depend_on_newer_days(story: Story) -> None:
-    """03-18 rebuilt when 03-19 and the drifted 03-20 are in the marts: the same digests as before they existed."""
+    """03-18 rebuilt when the drifted 03-19 is in the marts: the same digests as before that day existed."""
     assert story.digests["rebuilt"] == story.digests["first run"]
 
 
 def test_online_values_are_the_offline_values_of_the_newest_day(story: Story) -> None:
     """All 80 customers, not a sample: every customer feature and every packed byte."""
-    online, lake = story.online["monday"], story.pipeline.lake
-    customers = lake.read("features/customer", MONDAY, MONDAY).to_pandas().set_index("customer_id").loc[CUSTOMERS]
-    packs = lake.read("features/customer_product", MONDAY, MONDAY).to_pandas().set_index("customer_id").loc[CUSTOMERS]
+    online, lake = story.online["sunday"], story.pipeline.lake
+    customers = lake.read("features/customer", SUNDAY, SUNDAY).to_pandas().set_index("customer_id").loc[CUSTOMERS]
+    packs = lake.read("features/customer_product", SUNDAY, SUNDAY).to_pandas().set_index("customer_id").loc[CUSTOMERS]
     served = pd.DataFrame({name: online[name] for name in CUSTOMER_FEATURES}, index=customers.index, dtype="float32")
     pd.testing.assert_frame_equal(served, customers[list(CUSTOMER_FEATURES)], check_names=False)
     assert online["pair_features"] == packs["pair_features"].tolist()
@@ -183,8 +183,8 @@ def test_online_values_are_the_offline_values_of_the_newest_day(story: Story) ->
 
 
 def test_publishing_an_older_day_changes_no_online_value(story: Story) -> None:
-    """03-18 is published after 03-20 (docs/design/reliability.md, E4): everybody's newer row is kept."""
-    assert story.online["after the older day"] == story.online["monday"]
+    """03-18 is published after 03-19 (docs/design/reliability.md, E4): everybody's newer row is kept."""
+    assert story.online["after the older day"] == story.online["sunday"]
     assert story.runs["older day"].success
     counts = story.pipeline.metadata("features/online_store", NEWEST)
     assert (counts["dagster/row_count"], counts["kept_newer"]) == (0, len(CUSTOMERS))
