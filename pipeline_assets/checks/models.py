@@ -179,7 +179,10 @@ def a_whole_bundle_is_live(context: dg.AssetCheckExecutionContext) -> dg.AssetCh
     live = current_live(open_state(get_settings().release_url))
     if live is None:
         return dg.AssetCheckResult(passed=False, metadata={"live": "none"})
-    manifest = verify(Path(live.bundle_path))
+    try:
+        manifest = verify(Path(live.bundle_path))
+    except BundleError as error:
+        return dg.AssetCheckResult(passed=False, metadata={"live": live.bundle_path, "error": str(error)})
     return dg.AssetCheckResult(
         passed=True, metadata={"live": live.bundle_path, "as_of": live.as_of, "bundle_id": manifest.bundle_id}
     )
