@@ -21,8 +21,3 @@ daily = dg.DailyPartitionsDefinition(
 def days_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> list[date]:
     """The business days of a run: one, or every day of a range run."""
     return [date.fromisoformat(key) for key in context.partition_keys]
-
-
-def day_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> date:
-    """The business day of a run that is about one day (training, publishing)."""
-    return date.fromisoformat(context.partition_key)

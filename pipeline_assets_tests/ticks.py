@@ -28,7 +28,7 @@ def tick(
 
 
 def requested(tick: Any) -> list[tuple[str | None, str | None]]:
-    """Job and partition of each run that a tick asked for."""
+    """Job (None: the sensor's only one) and partition of each run that a tick asked for."""
     return [(request.job_name, request.partition_key) for request in tick.run_requests]
 
 

@@ -1,12 +1,13 @@
 """Group `evaluation`: is the new model better, and is it promoted. Belongs here: the report and the alias. Does not: the rules (promotion.py)."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from typing import Any
 
 import dagster as dg
 
-from pipeline_assets.assets.common import ML_TEAM, bullets, png
+from pipeline_assets.assets.common import ML_TEAM, bullets, each_day, png
 from pipeline_assets.assets.training import feature_days, lookback
-from pipeline_assets.partitions import daily, day_of
+from pipeline_assets.partitions import daily
 from pipeline_assets.recommender.promotion import GatePolicy
 from pipeline_assets.recommender.report import metric_table
 from pipeline_assets.resources.evaluation_run import METRICS, evaluate
@@ -35,36 +36,31 @@ GROUP = "evaluation"
     tags={"layer": GROUP},
     code_version="1",
     partitions_def=daily,
+    backfill_policy=dg.BackfillPolicy.single_run(),
     description="One evaluation of training/model of the day against the champion, popularity, decayed personal frequency and TIFU-KNN, on the same "
     "customers of the newest complete weeks, none of which was trained on. HTML, model card and plots are kept in MLflow. Read by evaluation/promotion.",
 )
 def evaluation_report(
     context: dg.AssetExecutionContext, lake: Lake, feature_store: FeatureStoreResource, tracking: Tracking
 ) -> dg.MaterializeResult:
-    result = evaluate(
-        lake,
-        feature_store,
-        tracking,
-        day_of(context),
-        get_settings(),
-        gate_policy(),
-        context.run.run_id,
-        datetime.now(UTC),
-        context.log.info,
-    )
-    return dg.MaterializeResult(
-        metadata={
+    def one_day(day: date) -> dict[str, Any]:
+        now, log = datetime.now(UTC), context.log.info
+        result = evaluate(
+            lake, feature_store, tracking, day, get_settings(), gate_policy(), context.run.run_id, now, log
+        )
+        return {
             "mlflow_run_id": result.run_id,
             "outcome": result.decision.outcome,
             "reasons": bullets(result.decision.reasons),
             "metrics": dg.MetadataValue.md(metric_table(result.summaries, METRICS)),
-            "ndcg_at_10": float(result.summaries["ranker"]["ndcg"]),
+            "ndcg_at_10": result.summaries["ranker"]["ndcg"],
             "coverage_at_10": result.coverage,
             "customer_weeks": result.customer_weeks,
             "report": dg.MetadataValue.path(str(result.html_path)),
             **{name: png(image, name) for name, image in result.plots.items()},
         }
-    )
+
+    return each_day(context, one_day)
 
 
 def gate_policy() -> GatePolicy:
@@ -81,17 +77,19 @@ def gate_policy() -> GatePolicy:
     tags={"layer": GROUP},
     code_version="1",
     partitions_def=daily,
+    backfill_policy=dg.BackfillPolicy.single_run(),
     description="One decision: the model of the day is registered in MLflow as a version with its reasons; alias champion moves only when the gate "
     "says promote. From evaluation/evaluation_report. Read by deployment/bundle.",
 )
 def promotion(context: dg.AssetExecutionContext, lake: Lake, tracking: Tracking) -> dg.MaterializeResult:
-    result = promote(lake, tracking, day_of(context), context.run.run_id)
-    return dg.MaterializeResult(
-        metadata={
+    def one_day(day: date) -> dict[str, Any]:
+        result = promote(lake, tracking, day, context.run.run_id)
+        return {
             "outcome": result.outcome,
             "model_version": result.version,
             "champion_version": result.champion_version,
             "reasons": bullets(result.reasons),
             "mlflow_run_id": result.run_id,
         }
-    )
+
+    return each_day(context, one_day)

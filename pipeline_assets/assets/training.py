@@ -1,11 +1,12 @@
 """Group `training`: labelled examples and the model. Belongs here: what is trained on which days. Does not: how."""
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from typing import Any
 
 import dagster as dg
 
-from pipeline_assets.assets.common import ML_TEAM, png
-from pipeline_assets.partitions import daily, day_of
+from pipeline_assets.assets.common import ML_TEAM, each_day, png
+from pipeline_assets.partitions import daily
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import Lake, digest
 from pipeline_assets.resources.training_data import build_training_set, training_weeks
@@ -41,27 +42,26 @@ def feature_days() -> int:
     tags={"layer": GROUP},
     code_version="1",
     partitions_def=daily,
+    backfill_policy=dg.BackfillPolicy.single_run(),
     description="One row: one candidate of one customer in one label week, with its features as of the week's first morning and whether it was "
     "bought. From weekly partitions of features/*, point-in-time through Feast, on days with passed verdicts only. Fresh weekly. Read by training/model.",
 )
 def training_set(
     context: dg.AssetExecutionContext, lake: Lake, feature_store: FeatureStoreResource
 ) -> dg.MaterializeResult:
-    day, settings = day_of(context), get_settings()
-    weeks = training_weeks(lake, day, settings)
-    table = build_training_set(lake, feature_store, day, weeks, settings.training, context.log.info)
-    lake.replace_days("training/training_set", table, [day], context.run.run_id)
-    content = digest(table)
-    return dg.MaterializeResult(
-        metadata={
+    def one_day(day: date) -> dict[str, Any]:
+        weeks = training_weeks(lake, day, get_settings())
+        table = build_training_set(lake, feature_store, day, weeks, get_settings().training, context.log.info)
+        lake.replace_days("training/training_set", table, [day], context.run.run_id)
+        return {
             "dagster/row_count": len(table),
-            "digest": content,
+            "digest": digest(table),
             "label_weeks": [str(d) for d in (*weeks.training, *weeks.early_stopping)],
             "positives": int(table["label"].to_numpy().sum()),
             "table": lake.uri("training/training_set"),
-        },
-        data_version=dg.DataVersion(content),
-    )
+        }
+
+    return each_day(context, one_day)
 
 
 @dg.asset(
@@ -73,20 +73,18 @@ def training_set(
     tags={"layer": GROUP},
     code_version="1",
     partitions_def=daily,
-    required_resource_keys={
-        "mlflow",
-        "lake",
-    },  # dagster-mlflow's resource is of the older kind, which cannot be an argument
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    # dagster-mlflow's resource is of the older kind, which cannot be an argument
+    required_resource_keys={"mlflow", "lake"},
     description="One ranker: LightGBM LambdaRank trained on training/training_set of the day, one MLflow run with parameters, data digests, "
     "environment and plots. Fresh weekly, or when drift asks for it. Read by evaluation/evaluation_report.",
 )
 def model(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
-    lake: Lake = context.resources.lake
-    outcome = train_and_log(
-        lake, day_of(context), get_settings(), context.resources.mlflow, context.run.run_id, datetime.now(UTC)
-    )
-    return dg.MaterializeResult(
-        metadata={
+    lake, mlflow = context.resources.lake, context.resources.mlflow
+
+    def one_day(day: date) -> dict[str, Any]:
+        outcome = train_and_log(lake, day, get_settings(), mlflow, context.run.run_id, datetime.now(UTC))
+        return {
             "mlflow_run_id": outcome.run_id,
             "digest": outcome.tree_digest,
             "trained_through": outcome.trained_through.isoformat(),
@@ -94,6 +92,6 @@ def model(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
             "stopping_ndcg": outcome.stopping_ndcg,
             "importance": png(outcome.importance_plot, "feature importance"),
             "parameters": dg.MetadataValue.json(outcome.params),
-        },
-        data_version=dg.DataVersion(outcome.tree_digest),
-    )
+        }
+
+    return each_day(context, one_day)

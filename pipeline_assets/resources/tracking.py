@@ -38,7 +38,7 @@ def mlflow_run(context: dg.InitResourceContext) -> Iterator[Any]:
         "experiment_name": EXPERIMENT,
         "mlflow_tracking_uri": uri,
         "env": {},
-        "extra_tags": {"job": context.dagster_run.job_name},
+        "extra_tags": {"job": context.run.job_name},
     }
     settings = {"parent_run_id": None, "mlflow_run_id": None, "env_to_tag": None, **own}
     yield from mlflow_tracking.resource_fn(context.replace_config(settings))
@@ -177,6 +177,8 @@ def log_training(
     from mlflow.types import ColSpec, Schema
     from PIL import Image
 
+    if mlflow.active_run() is None:  # the second day of a range run: the resource opened one run for the first
+        mlflow.start_run(tags={"dagster_run_id": tags["dagster_run_id"]})
     mlflow.log_params(dict(params))
     mlflow.log_metrics(dict(metrics))
     for step, value in enumerate(curve[::10]):

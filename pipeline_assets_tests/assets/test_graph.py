@@ -84,7 +84,11 @@ def test_there_is_no_other_job() -> None:
 
 def test_a_blocked_day_stops_what_depends_on_it_in_its_own_run() -> None:
     """Schema checks, parity, bundle and gate block; distributions and the monitors' verdicts warn (style.md)."""
-    warning = {key.name for key in GRAPH.asset_check_keys if not GRAPH.get(key).blocking and key.asset_key.path[0] != "warehouse"}
+    warning = {
+        key.name
+        for key in GRAPH.asset_check_keys
+        if not GRAPH.get(key).blocking and key.asset_key.path[0] != "warehouse"
+    }
     assert warning == {
         "positives_are_plausible",
         "gate_is_passed",

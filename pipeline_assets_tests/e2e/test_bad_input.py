@@ -15,13 +15,14 @@ from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets_tests.e2e.first_run import FirstRun
 from pipeline_assets_tests.shop import NEWEST, WORLD, Pipeline, Shop, failure
 from pipeline_assets_tests.ticks import failure_tick, webhook
+from pipeline_assets_tests.world import Fault
 
 if TYPE_CHECKING:
     import dagster as dg
 
 SOUND = date(2017, 3, 19)
 MISSING_COLUMN, RETYPED, EMPTY, ALL_BAD, SOME_BAD, NO_FILE, GARBAGE = (date(2017, 3, day) for day in range(20, 27))
-FAULTS = {
+FAULTS: dict[date, Fault] = {
     MISSING_COLUMN: "missing_column",
     RETYPED: "retyped_column",
     EMPTY: "empty",
@@ -34,7 +35,7 @@ ASSETS = ("raw/purchases", "validated/purchases")
 @pytest.fixture(scope="module")
 def shop(first_run: FirstRun, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     shop = first_run.shop.copied(tmp_path_factory.mktemp("bad_input") / "shop")
-    shop.deliver(SOUND, SOME_BAD, faults=FAULTS)  # type: ignore[arg-type]
+    shop.deliver(SOUND, SOME_BAD, faults=FAULTS)
     (shop.drops / "purchases" / f"{GARBAGE}.parquet").write_bytes(b"PAR1 and then something else")
     return shop
 

@@ -17,7 +17,7 @@ from pipeline_assets_tests.world import BAG, FIRST_DAY, N_CUSTOMERS
 if TYPE_CHECKING:
     import dagster as dg
 
-# Cannot be green on a first day; both are warnings: nothing was recommended a week ago, so quality is unknown.
+# Cannot be green on a first day, and only warns: nothing was recommended a week ago, so quality is unknown.
 NOT_YET = {"quality_is_not_degraded"}
 WEEKS = [date(2017, 1, 29), date(2017, 2, 5), date(2017, 2, 12), date(2017, 2, 19), date(2017, 2, 26), date(2017, 3, 5)]
 

@@ -1,0 +1,193 @@
+"""Schedules and sensors by simulated ticks, on an instance that was only told what has happened.
+
+What a drifted day does to the real pipeline is in e2e/test_closed_loop.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow
+import pytest
+
+from pipeline_assets.automation import MAX_DAYS_A_TICK, has_champion
+from pipeline_assets.definitions import defs
+from pipeline_assets.resources.alerts import Alerts
+from pipeline_assets.resources.lake import Lake
+from pipeline_assets.resources.sources import SourceResource
+from pipeline_assets.schemas.validation import Verdict
+from pipeline_assets_tests.ticks import requested, tick
+
+DAY = date(2017, 3, 20)
+NOON = datetime(2017, 3, 21, 12, tzinfo=UTC)
+
+
+class Arrived(SourceResource):
+    """A source that only says which days have arrived."""
+
+    days: list[str]
+
+    def arrived_days(self) -> list[date]:
+        return [date.fromisoformat(day) for day in self.days]
+
+
+@dataclass
+class Desk:
+    """An instance, a lake, and what the source says."""
+
+    instance: dg.DagsterInstance
+    lake: Lake
+
+    def happened(self, asset: str, day: date, **metadata: str) -> None:
+        """An asset's partition was materialised."""
+        event = dg.AssetMaterialization(asset.split("/"), partition=str(day), metadata=metadata)
+        self.instance.report_runless_asset_event(event)
+
+    def reported(self, day: date, verdict: str) -> None:
+        """A drift report was made."""
+        self.happened("monitoring/drift_report", day, verdict=verdict)
+
+    def judged(self, day: date, status: str, at: datetime = NOON) -> None:
+        """The purchases of a day got a verdict; the newest counts."""
+        self.lake.record_verdicts([Verdict("purchases", day, status, 1, 1, 0)], "run", at)
+
+    def tick(self, sensor: str, cursor: str | None = None, arrived: list[date] | None = None) -> Any:
+        source = Arrived(days=[str(day) for day in arrived or []])
+        resources = {"source": source, "lake": self.lake, "alerts": Alerts(webhook_url="")}
+        return tick(defs, sensor, self.instance, resources, cursor)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """The week up to `DAY` is passed; nothing was ever trained."""
+    with dg.DagsterInstance.ephemeral() as instance:
+        desk = Desk(instance, Lake(root=str(tmp_path / "lake")))
+        for n in range(7):
+            desk.judged(DAY - timedelta(days=n), "passed")
+        yield desk
+
+
+def promoted(lake: Lake, champion: str) -> None:
+    """A gate decided, and this version is champion since."""
+    row = {"event_date": DAY, "champion_version": champion}
+    lake.replace_days("evaluation/promotion", pyarrow.Table.from_pylist([row]), [DAY], "run")
+
+
+def test_new_day_requests_exactly_what_arrived_and_was_not_landed(desk: Desk) -> None:
+    """Of three days one is landed: the other two, oldest first, each with a key of its own."""
+    days = [DAY, DAY + timedelta(days=1), DAY + timedelta(days=2)]
+    desk.happened("raw/purchases", days[1])
+    found = desk.tick("new_day", arrived=days)
+    assert requested(found) == [("first_days", "2017-03-20"), ("first_days", "2017-03-22")]
+    assert [request.run_key for request in found.run_requests] == ["day-2017-03-20", "day-2017-03-22"]
+
+
+def test_new_day_skips_with_a_reason(desk: Desk) -> None:
+    """Nothing arrived."""
+    found = desk.tick("new_day")
+    assert (requested(found), found.skip_message) == ([], "no business day has arrived that was not landed")
+
+
+def test_new_day_catches_up_in_order_and_bounded(desk: Desk) -> None:
+    """Ten days down: the seven oldest now, the rest at the next tick."""
+    days = [DAY + timedelta(days=n) for n in range(10)]
+    found = desk.tick("new_day", arrived=days)
+    assert [partition for _, partition in requested(found)] == [str(day) for day in days[:MAX_DAYS_A_TICK]]
+
+
+def test_new_day_serves_once_there_is_a_champion(desk: Desk) -> None:
+    """Before the first promotion a day is not served, because nothing could be."""
+    assert not has_champion(desk.lake)
+    promoted(desk.lake, "none")
+    assert not has_champion(desk.lake)
+    promoted(desk.lake, "1")
+    assert has_champion(desk.lake)
+    assert requested(desk.tick("new_day", arrived=[DAY])) == [("every_day", "2017-03-20")]
+
+
+def test_drift_requests_one_training(desk: Desk) -> None:
+    """The newest report is red and nothing speaks against it."""
+    desk.reported(DAY - timedelta(days=1), "ok")
+    desk.reported(DAY, "drift")
+    assert requested(desk.tick("retrain_on_drift")) == [(None, "2017-03-20")]
+
+
+@pytest.mark.parametrize("verdict", ["ok", "watch", "unknown"])
+def test_another_verdict_requests_nothing(desk: Desk, verdict: str) -> None:
+    """The skip names day and verdict."""
+    desk.reported(DAY, verdict)
+    found = desk.tick("retrain_on_drift")
+    assert requested(found) == []
+    assert found.skip_message == f"drift report of 2017-03-20 says {verdict}: nothing to do"
+
+
+def test_a_report_is_read_once(desk: Desk) -> None:
+    """The cursor of the first tick hides its report from the second."""
+    desk.reported(DAY, "drift")
+    first = desk.tick("retrain_on_drift")
+    second = desk.tick("retrain_on_drift", first.cursor)
+    assert (len(requested(first)), requested(second), second.skip_message) == (1, [], "no new drift report")
+
+
+def test_drift_on_two_days_of_one_tick_is_one_training(desk: Desk) -> None:
+    """A range run reports two red days: the first asks, the second is within its cool-down."""
+    desk.reported(DAY - timedelta(days=1), "drift")
+    desk.reported(DAY, "drift")
+    desk.judged(DAY - timedelta(days=7), "passed")
+    assert requested(desk.tick("retrain_on_drift")) == [(None, "2017-03-19")]
+
+
+@pytest.mark.parametrize(("days_ago", "expected"), [(6, 0), (7, 1)])
+def test_cool_down(desk: Desk, days_ago: int, expected: int) -> None:
+    """Seven business days must lie between two trainings: six are refused with the reason, seven are enough."""
+    desk.happened("training/model", DAY - timedelta(days=days_ago))
+    desk.reported(DAY, "drift")
+    found = desk.tick("retrain_on_drift")
+    assert len(found.run_requests) == expected
+    if not expected:
+        assert "a model was trained as of 2017-03-14: cool-down of 7 days" in found.skip_message
+
+
+def test_a_broken_upstream_is_not_retrained_on(desk: Desk) -> None:
+    """A day of the week is blocked: retraining would make it worse, and the day is named."""
+    desk.judged(DAY - timedelta(days=3), "blocked", NOON + timedelta(hours=1))
+    desk.reported(DAY, "drift")
+    found = desk.tick("retrain_on_drift")
+    assert requested(found) == []
+    assert "the upstream is broken (2017-03-17 not passed)" in found.skip_message
+
+
+def weekly(instance: dg.DagsterInstance) -> Any:
+    """One tick of the weekly schedule, on a Monday morning."""
+    context = dg.build_schedule_context(
+        instance, datetime(2017, 3, 20, 11, tzinfo=UTC), repository_def=defs.get_repository_def()
+    )
+    return defs.resolve_schedule_def("weekly_training").evaluate_tick(context)
+
+
+def test_weekly_training_is_as_of_the_newest_day_with_features(tmp_path: Path) -> None:
+    """Nothing to train on at first; then business time, not the wall clock's, says which day, and a key guards a second tick."""
+    with dg.DagsterInstance.local_temp(
+        str(tmp_path)
+    ) as instance:  # schedules want an instance that other processes can open
+        skipped = weekly(instance)
+        assert (skipped.run_requests, skipped.skip_message) == ([], "no business day has features yet")
+        for day in (DAY - timedelta(days=8), DAY - timedelta(days=1)):
+            Desk(instance, Lake(root="")).happened("features/customer_product", day)
+        (request,) = weekly(instance).run_requests
+    assert (request.partition_key, request.run_key) == ("2017-03-19", "weekly-2017-03-19")
+
+
+def test_what_runs_by_itself_is_known() -> None:
+    """Three sensors and one schedule, Monday 07:00 in the shop's time; alerts are on from the start."""
+    sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or ()}
+    assert set(sensors) == {"new_day", "retrain_on_drift", "alert_on_failure"}
+    assert sensors["alert_on_failure"] is dg.DefaultSensorStatus.RUNNING
+    assert [job.name for job in defs.resolve_sensor_def("retrain_on_drift").jobs] == ["retraining"]
+    schedule = defs.resolve_schedule_def("weekly_training")
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 7 * * 1", "America/New_York")
