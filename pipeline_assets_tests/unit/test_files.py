@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -72,6 +72,16 @@ def test_arrived_days_are_those_with_purchases_up_to_until(tmp_path: Path) -> No
     (tmp_path / "purchases" / "2017-02-15.csv.part").write_text("half-written")
     assert source(tmp_path).arrived_days() == [SUNDAY, MONDAY]
     assert source(tmp_path, until=SUNDAY).arrived_days() == [SUNDAY]
+
+
+def test_closed_day_arrives_with_the_day_before_it(tmp_path: Path) -> None:
+    """Tuesday is closed and follows Monday's drop; a closed day months ahead has not arrived, and reading Tuesday gives no row."""
+    tuesday, christmas = MONDAY + timedelta(days=1), date(2017, 12, 25)
+    for day in (SUNDAY, MONDAY):
+        drop(tmp_path, lines(day), day, "csv")
+    closed = FilesSource(tmp_path, {}, date(2017, 12, 31), max_unparsed_share=0.5, closed_days=(tuesday, christmas))
+    assert closed.arrived_days() == [SUNDAY, MONDAY, tuesday]
+    assert len(closed.read(PURCHASES, [tuesday])) == 0
 
 
 def test_empty_folder_has_no_days(tmp_path: Path) -> None:
