@@ -232,6 +232,10 @@ class Lake(dg.ConfigurableResource):
         ]
         return sorted(set.intersection(*sets)) if sets else []
 
+    def blocked_days(self, feed: str, start: date, end: date) -> list[date]:
+        """Days whose newest verdict on a feed is not a passed one, in order."""
+        return sorted(day for day, verdict in self.verdicts(feed, start, end).items() if verdict.status != "passed")
+
     def require_passed(self, feeds: Sequence[str], days: Sequence[date]) -> None:
         """The guard at the entrance of every computation on validated data.
 

@@ -13,7 +13,14 @@ from pipeline_assets.resources.lake import Lake
 if TYPE_CHECKING:
     import duckdb
 
-_ALL_HISTORY = ("fct_purchases", "dim_products", "dim_customers", "fct_campaign_mailings", "fct_coupons")
+_FEED_OF = {  # mart -> the feed whose verdicts say which of its days may be read
+    "fct_purchases": "purchases",
+    "dim_products": "products",
+    "dim_customers": "customers",
+    "fct_campaign_mailings": "exposures",
+    "fct_coupons": "exposures",
+    "fct_store_promotions": "exposures",
+}
 _RECENT = {"fct_store_promotions": 21}  # days: a plan is known at most two weeks before it ends
 
 
@@ -36,7 +43,9 @@ def require_marts(lake: Lake, first: date, last: date) -> None:
 
 @contextmanager
 def marts_as_of(lake: Lake, as_of: date, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A private in-memory DuckDB with a view per mart, holding no row after `as_of`.
+    """A private in-memory DuckDB with a view per mart, holding no row after `as_of` and none of a blocked day.
+
+    A day that was good once, was delivered again and is blocked now still has its old rows in the marts; they are not read.
 
     Raises:
         NotEnoughData: a mart has never been published.
@@ -44,7 +53,8 @@ def marts_as_of(lake: Lake, as_of: date, threads: int) -> Iterator[duckdb.DuckDB
     import duckdb
 
     with duckdb.connect(config={"threads": threads, "memory_limit": "2GB"}) as con:
-        for mart in (*_ALL_HISTORY, *_RECENT):
+        for mart, feed in _FEED_OF.items():
+            blocked = "".join(f" and event_date <> date '{day}'" for day in lake.blocked_days(feed, date.min, as_of))
             start = as_of - timedelta(days=_RECENT[mart]) if mart in _RECENT else None
             files = lake.files(f"warehouse/{mart}", start, as_of) or lake.files(f"warehouse/{mart}")[:1]
             if not files:
@@ -57,6 +67,6 @@ def marts_as_of(lake: Lake, as_of: date, threads: int) -> Iterator[duckdb.DuckDB
             listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
             con.execute(
                 f"""create view {mart} as select * from read_parquet([{listed}], hive_partitioning = true,
-                hive_types = {{'event_date': date}}) where event_date <= date '{as_of}'"""
+                hive_types = {{'event_date': date}}) where event_date <= date '{as_of}'{blocked}"""
             )
         yield con

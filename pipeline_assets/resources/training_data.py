@@ -56,8 +56,12 @@ def read_week(features: FeatureStoreResource, store: FeatureStore, customers: Se
 
 
 def sellable_purchases(lake: Lake, start: date, end: date, known_on: date) -> pd.DataFrame:
-    """Purchases of `start`..`end` of products that are sellable as known on `known_on`: customer_id, product_id, order_id, ..."""
+    """Purchases of `start`..`end` of products that are sellable as known on `known_on`: customer_id, product_id, order_id, ...
+
+    Rows of a day that is blocked now are left out, whatever an earlier delivery left in the marts.
+    """
     purchases = lake.read("warehouse/fct_purchases", start, end, PURCHASE_COLUMNS).to_pandas()
+    purchases = purchases[~purchases["event_date"].isin(lake.blocked_days("purchases", start, end))]
     products = lake.read(
         "warehouse/dim_products", None, known_on, ["product_id", "is_sellable", "event_date"]
     ).to_pandas()
