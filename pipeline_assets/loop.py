@@ -121,12 +121,14 @@ class Loop:
         day = days[-1]
         try:
             self._ingest(days)
+            self._end_workers()
             lake, horizon = local_lake(self._settings.data_dir), self._settings.training.horizon_days
             weeks = training_weeks(lake, day, self._settings)
             newest = weeks.evaluation[-1]
             # cut-offs whose week is not over yet: the next training needs them, and no later day's run goes back for them
             still_open = [d for d in lake.passed_days(FEEDS, newest, day) if (d - newest).days % horizon == 0]
             self._features(sorted({*weeks.all, *still_open, day}))
+            self._end_workers()
             self._one("training", "train, evaluate, decide", day, "training/model", "evaluation/promotion")
             self._one(
                 "publish",
@@ -137,9 +139,14 @@ class Loop:
                 "monitoring/quality_report",
             )
         finally:
-            if self._pool:
-                self._pool.shutdown(cancel_futures=True)
+            self._end_workers()
         return day
+
+    def _end_workers(self) -> None:
+        """Give back the workers' memory: a heavy stage must not find the previous one's peak still held (4 GB in all)."""
+        if self._pool:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
     def _missing(self, days: Sequence[date], *keys: str) -> list[date]:
         import dagster as dg
