@@ -25,6 +25,8 @@ from feast.infra.offline_stores.offline_store import RetrievalJob
 from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import RepoConfig
 
+from pipeline_assets.recommender.errors import ConfigurationError
+
 
 class LakeOfflineStoreConfig(DuckDBOfflineStoreConfig):
     """Same options as Feast's DuckDB store."""
@@ -45,8 +47,11 @@ def _read(source: DataSource, _repo_path: str, first: date | None = None, last: 
 
 
 def _refuse_write(*_: Any) -> None:
-    raise NotImplementedError(
-        "features are written by the assets of group `features`, not through Feast's offline store"
+    raise ConfigurationError(
+        "Feast's offline store",
+        found="a write",
+        wanted="reads only",
+        fix="materialise the assets of group `features`; they write the lake",
     )
 
 

@@ -14,20 +14,13 @@ from pipeline_assets.resources.feature_store import FeatureStoreResource, stampe
 from pipeline_assets.resources.lake import Lake, write_features
 from pipeline_assets.resources.snapshots import marts_as_of, require_marts
 from pipeline_assets.resources.training_data import require_features
+from pipeline_assets.resources.warehouse import MARTS
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.schemas.tables import FEATURE_TABLES
 from pipeline_assets.settings import get_settings
 from pipeline_assets.sources.landing import combined
 
 GROUP = "features"
-_MARTS = [
-    "fct_purchases",
-    "fct_store_promotions",
-    "fct_campaign_mailings",
-    "fct_coupons",
-    "dim_products",
-    "dim_customers",
-]
 COMPUTE = {"customer": customer_features, "product": product_features, "customer_product": customer_product_features}
 _DESCRIPTION = {
     "customer": "One row: one customer as of the end of the business day: orders, baskets, rhythm, share of promotions.",
@@ -41,7 +34,7 @@ _DESCRIPTION = {
     specs=[
         dg.AssetSpec(
             [GROUP, name],
-            deps=[dg.AssetKey(["warehouse", mart]) for mart in _MARTS],
+            deps=[dg.AssetKey(["warehouse", mart]) for mart in MARTS],
             group_name=GROUP,
             owners=ML_TEAM,
             kinds={"duckdb", "deltalake"},
