@@ -17,3 +17,5 @@ else:
     _FOLDER = tempfile.mkdtemp(prefix="pipeline-tests-")
     os.environ["PIPELINE_DATA_DIR"] = _FOLDER
     atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
+
+from pipeline_assets_tests.postgres import postgres  # noqa: E402, F401  # nothing starts before a test asks
