@@ -18,4 +18,4 @@ else:
     os.environ["PIPELINE_DATA_DIR"] = _FOLDER
     atexit.register(shutil.rmtree, _FOLDER, ignore_errors=True)
 
-from pipeline_assets_tests.postgres import postgres  # noqa: E402, F401  # nothing starts before a test asks
+from pipeline_assets_tests.postgres import postgres  # noqa: F401  # nothing starts before a test asks
