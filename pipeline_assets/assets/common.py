@@ -13,7 +13,7 @@ import pandera.pandas as pa
 import pyarrow
 
 from pipeline_assets.partitions import days_of
-from pipeline_assets.sources.landing import combined
+from pipeline_assets.resources.content import combined
 
 DATA_TEAM = ["team:data-platform"]
 ML_TEAM = ["team:recommendations"]

@@ -10,6 +10,7 @@ from pipeline_assets.assets.common import ML_TEAM, arrow_column_schema, each_day
 from pipeline_assets.partitions import daily, days_of
 from pipeline_assets.recommender.aggregates import Snapshot
 from pipeline_assets.recommender.features import customer_features, customer_product_features, product_features
+from pipeline_assets.resources.content import combined
 from pipeline_assets.resources.feature_store import FeatureStoreResource, stamped
 from pipeline_assets.resources.lake import Lake, write_features
 from pipeline_assets.resources.snapshots import marts_as_of, require_marts
@@ -18,7 +19,6 @@ from pipeline_assets.resources.warehouse import MARTS
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.schemas.tables import FEATURE_TABLES
 from pipeline_assets.settings import get_settings
-from pipeline_assets.sources.landing import combined
 
 GROUP = "features"
 COMPUTE = {"customer": customer_features, "product": product_features, "customer_product": customer_product_features}

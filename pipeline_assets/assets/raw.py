@@ -6,10 +6,11 @@ import dagster as dg
 
 from pipeline_assets.assets.common import DATA_TEAM, column_schema, per_day, totals
 from pipeline_assets.partitions import daily, days_of
+from pipeline_assets.resources.content import combined
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.sources import SourceResource
 from pipeline_assets.schemas.feeds import FEEDS, Feed
-from pipeline_assets.sources.landing import combined, land_days
+from pipeline_assets.sources.landing import land_days
 
 GROUP = "raw"
 

@@ -8,8 +8,9 @@ import pyarrow
 
 from pipeline_assets.assets.common import ML_TEAM, arrow_column_schema, each_day, preview
 from pipeline_assets.partitions import daily
+from pipeline_assets.resources.content import digest
 from pipeline_assets.resources.feature_store import FeatureStoreResource
-from pipeline_assets.resources.lake import Lake, digest
+from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.release import recommend
 from pipeline_assets.schemas.tables import RECOMMENDATIONS
 from pipeline_assets.settings import get_settings

@@ -6,11 +6,12 @@ import dagster as dg
 
 from pipeline_assets.assets.common import DATA_TEAM, column_schema, per_day, totals
 from pipeline_assets.partitions import daily, days_of
+from pipeline_assets.resources.content import combined
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.schemas.feeds import FEEDS, Feed
 from pipeline_assets.schemas.validation import ValidationPolicy
 from pipeline_assets.settings import get_settings
-from pipeline_assets.sources.landing import admit_days, combined
+from pipeline_assets.sources.landing import admit_days
 
 GROUP = "validated"
 

@@ -7,64 +7,42 @@ days do not disturb each other, and every version stays readable (see docs/adr/0
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
-from datetime import date, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pyarrow
-import pyarrow.compute as pc
 import tenacity
 
 from pipeline_assets.recommender.errors import BlockedPartition, NotEnoughData
+from pipeline_assets.resources.content import DayContent, contents, from_json, to_json
 from pipeline_assets.schemas.validation import Verdict
 
 VERDICTS = "ledger/verdicts"
 BATCHES = "ledger/batches"
+COMPACT_EVERY = 64  # appends to a ledger: its files stay few, so that reading it does not slow down over the years
+# Old versions are what reproduction stands on: delta-rs would otherwise delete commits after 30 days by the wall clock.
+KEEP_HISTORY = {
+    "delta.enableExpiredLogCleanup": "false",
+    "delta.logRetentionDuration": "interval 36500 days",
+    "delta.deletedFileRetentionDuration": "interval 36500 days",
+}
 
 
-def digest(table: pyarrow.Table, sort_by: str | None = None) -> str:
-    """SHA-256 of a table's content: column names, types and values; chunking does not matter, row order does.
+@dataclass(frozen=True)
+class Commit:
+    """One version of a table that replaced days: what it wrote, and the versions of the tables it was computed from."""
 
-    `sort_by` makes the order canonical first.
-    """
-    if sort_by:
-        table = table.sort_by(sort_by)
-    hashing = hashlib.sha256()
-    sink = pyarrow.PythonFile(_HashSink(hashing), mode="w")
-    with pyarrow.ipc.new_stream(sink, table.schema.remove_metadata()) as writer:
-        # `take` writes every value anew: a slice carries its neighbours' bytes and bits, and a null has any value under it
-        compact = table.replace_schema_metadata(None).combine_chunks().take(pyarrow.arange(0, len(table)))
-        writer.write_table(compact, max_chunksize=1 << 16)
-    return hashing.hexdigest()
-
-
-class _HashSink:
-    """A writable file that keeps only the hash of what is written."""
-
-    closed = False
-
-    def __init__(self, hashing: Any) -> None:
-        self._hashing = hashing
-
-    def write(self, data: Any) -> int:
-        self._hashing.update(data)
-        return len(data)
-
-    def flush(self) -> None:
-        """Nothing is held back."""
-
-    def close(self) -> None:
-        self.closed = True
-
-
-def in_days(table: pyarrow.Table, day: date) -> pyarrow.Table:
-    """The rows of one business day."""
-    return table.filter(pc.equal(table["event_date"], pyarrow.scalar(day, pyarrow.date32())))
+    table: str
+    version: int
+    committed_at: datetime
+    run_id: str
+    days: dict[date, DayContent]
+    inputs: dict[str, int]
 
 
 class Lake(dg.ConfigurableResource):
@@ -85,20 +63,43 @@ class Lake(dg.ConfigurableResource):
 
         return bool(DeltaTable.is_deltatable(self.uri(table)))
 
+    def _require(self, table: str) -> None:
+        if not self.exists(table):
+            raise NotEnoughData(
+                f"lake table {table}", found="no table", wanted="at least one written day", fix="materialise it first"
+            )
+
     def version(self, table: str) -> int:
         """The newest version number; 0 is the first commit."""
         return int(self._open(table).version())
 
-    def replace_days(self, table: str, rows: pyarrow.Table, days: Sequence[date], run_id: str) -> int:
-        """Atomically make `rows` the whole content of `days`, which must be consecutive; returns the new version.
+    def replace_days(
+        self,
+        table: str,
+        rows: pyarrow.Table,
+        days: Sequence[date],
+        run_id: str,
+        *,
+        key: str | None = None,
+        inputs: Mapping[str, int] | None = None,
+    ) -> dict[date, DayContent]:
+        """Atomically make `rows` the whole content of `days`, and of no other day.
 
-        Rows of other days are an error of Delta's own (the predicate does not match); a concurrent writer of the same
-        day is retried, the last one wins.
+        The commit carries rows and digest of each day and the versions of its inputs, so that no crash can part them. Rows of
+        other days are an error of Delta's own (they fail the predicate). A concurrent writer of the same day is retried, the
+        last one wins.
+
+        Args:
+            key: the column whose order makes digests canonical; without it the order of `rows` counts.
+            inputs: table -> version that `rows` were computed from.
+
+        Returns:
+            Rows and digest of each of `days`.
         """
         import deltalake
 
-        first, last = min(days), max(days)
-        wanted = rows.schema
+        found = contents(rows, days, key)
+        self.create(table, rows.schema)
 
         @tenacity.retry(
             retry=tenacity.retry_if_exception_type(deltalake.exceptions.CommitFailedError),
@@ -107,29 +108,38 @@ class Lake(dg.ConfigurableResource):
             reraise=True,
         )
         def commit() -> None:
-            predicate = f"event_date >= '{first}' AND event_date <= '{last}'" if self.exists(table) else None
-            if not self.exists(table):
-                deltalake.DeltaTable.create(self.uri(table), wanted, partition_by=["event_date"], mode="ignore")
-                predicate = f"event_date >= '{first}' AND event_date <= '{last}'"
+            listed = ", ".join(f"'{day}'" for day in days)
+            metadata = {"dagster_run_id": run_id, "content": to_json(found), "inputs": json.dumps(dict(inputs or {}))}
             deltalake.write_deltalake(
                 self.uri(table),
                 rows,
                 mode="overwrite",
-                predicate=predicate,
+                predicate=f"event_date IN ({listed})",
                 partition_by=["event_date"],
-                commit_properties=deltalake.CommitProperties(
-                    custom_metadata={"dagster_run_id": run_id, "days": f"{first}..{last}"}
-                ),
+                commit_properties=deltalake.CommitProperties(custom_metadata=metadata),
             )
 
         commit()
-        return self.version(table)
+        return found
+
+    def create(self, table: str, schema: pyarrow.Schema, partition_by: str | None = "event_date") -> None:
+        """An empty table, unless it is there already."""
+        import deltalake
+
+        if not self.exists(table):
+            deltalake.DeltaTable.create(
+                self.uri(table), schema, partition_by=partition_by, mode="ignore", configuration=KEEP_HISTORY
+            )
 
     def append(self, table: str, rows: pyarrow.Table) -> None:
         """Add rows to a ledger (verdicts, batches): history is kept, readers take the newest row of a key."""
         import deltalake
 
+        self.create(table, rows.schema, partition_by=None)
         deltalake.write_deltalake(self.uri(table), rows, mode="append")
+        opened = self._open(table)
+        if opened.version() % COMPACT_EVERY == 0:
+            opened.optimize.compact()
 
     def read(
         self,
@@ -144,16 +154,33 @@ class Lake(dg.ConfigurableResource):
         Raises:
             NotEnoughData: the table does not exist yet.
         """
-        if not self.exists(table):
-            raise NotEnoughData(
-                f"lake table {table}", found="no table", wanted="at least one written day", fix="materialise it first"
-            )
+        self._require(table)
         filters = []
         if start:
             filters.append(("event_date", ">=", start))
         if end:
             filters.append(("event_date", "<=", end))
         return self._open(table, version).to_pyarrow_table(columns=columns, filters=filters or None)
+
+    def read_days(self, table: str, days: Sequence[date], version: int | None = None) -> pyarrow.Table:
+        """Rows of just these days, of a version or of the newest one.
+
+        Raises:
+            NotEnoughData: the table does not exist yet.
+        """
+        self._require(table)
+        listed = [("event_date", "in", [day.isoformat() for day in days])]
+        return self._open(table, version).to_pyarrow_table(filters=listed)
+
+    def rows_by_day(self, table: str) -> dict[date, int]:
+        """Number of rows of each day that has any, from the log alone."""
+        if not self.exists(table):
+            return {}
+        found: dict[date, int] = {}
+        files = pyarrow.table(self._open(table).get_add_actions(flatten=True))
+        for day, rows in zip(files["partition.event_date"].to_pylist(), files["num_records"].to_pylist(), strict=True):
+            found[day] = found.get(day, 0) + rows
+        return found
 
     def files(self, table: str, start: date | None = None, end: date | None = None) -> list[str]:
         """The data files of the current version: an explicit list, because a glob would also read replaced ones."""
@@ -173,9 +200,22 @@ class Lake(dg.ConfigurableResource):
         partitions = self._open(table).partitions()
         return {date.fromisoformat(str(partition["event_date"])) for partition in partitions}
 
-    def log(self, table: str) -> list[dict[str, Any]]:
-        """Commits of a table, newest first."""
-        return list(self._open(table).history())
+    def commits(self, table: str) -> list[Commit]:
+        """The versions of a table that replaced days, oldest first."""
+        if not self.exists(table):
+            return []
+        return [
+            Commit(
+                table,
+                int(entry["version"]),
+                datetime.fromtimestamp(entry["timestamp"] / 1000, UTC),
+                str(entry["dagster_run_id"]),
+                from_json(entry["content"]),
+                {name: int(version) for name, version in json.loads(entry["inputs"]).items()},
+            )
+            for entry in reversed(self._open(table).history())
+            if "content" in entry
+        ]
 
     # Verdicts: one per feed and day, the newest counts; no verdict means no work (docs/design/reliability.md E1).
 
@@ -263,10 +303,10 @@ def local_lake(data_dir: Path) -> Lake:
 
 def write_features(lake: Lake, name: str, rows: pyarrow.Table, day: date, run_id: str) -> dict[str, Any]:
     """Replace a day of `features/<name>`; returns its metadata."""
-    version = lake.replace_days(f"features/{name}", rows, [day], run_id)
+    content = lake.replace_days(f"features/{name}", rows, [day], run_id)[day]
     return {
-        "dagster/row_count": len(rows),
-        "digest": digest(rows),
+        "dagster/row_count": content.rows,
+        "digest": content.digest,
         "table": lake.uri(f"features/{name}"),
-        "delta_version": version,
+        "delta_version": lake.version(f"features/{name}"),
     }

@@ -13,7 +13,8 @@ from pipeline_assets.recommender.plots import importance_plot
 from pipeline_assets.recommender.ranker import dataset, importance, model_text, train, tree_digest
 from pipeline_assets.recommender.training_set import examples
 from pipeline_assets.recommender.tuning import tune
-from pipeline_assets.resources.lake import Lake, digest
+from pipeline_assets.resources.content import digest
+from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.tracking import git_commit, lock_digest, log_training
 from pipeline_assets.resources.training_data import training_weeks
 from pipeline_assets.settings import Settings

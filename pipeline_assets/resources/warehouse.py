@@ -12,7 +12,7 @@ from pathlib import Path
 import dagster as dg
 import pyarrow
 
-from pipeline_assets.resources.lake import Lake, digest, in_days
+from pipeline_assets.resources.lake import Lake
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.sources.landing import groups
 
@@ -70,10 +70,8 @@ class Warehouse(dg.ConfigurableResource):
                     rows = con.sql(
                         f"select * from warehouse.{mart} where event_date between '{group[0]}' and '{group[-1]}' order by all"
                     ).to_arrow_table()
-                    lake.replace_days(f"warehouse/{mart}", rows, group, run_id)
-                    for day in group:
-                        of_day = in_days(rows, day)
-                        counts[day], digests[day] = len(of_day), digest(of_day)
+                    for day, content in lake.replace_days(f"warehouse/{mart}", rows, group, run_id).items():
+                        counts[day], digests[day] = content.rows, content.digest
                 result[mart] = (counts, digests)
         return result
 

@@ -114,13 +114,11 @@ class Feed:
         schema: the declaration of its columns and row rules; `schema.name` is the feed's name.
         key: the column that identifies a row within a day; exact repeats of it have no effect.
         may_be_empty: change feeds have quiet days; a day without purchases is a broken upstream and is blocked.
-        days_at_once: how many days are held in memory together, so that 4 M rows of the sample stay below 1 GB.
     """
 
     schema: pa.DataFrameSchema
     key: str
     may_be_empty: bool
-    days_at_once: int
 
     @property
     def name(self) -> str:
@@ -151,9 +149,9 @@ class Feed:
 FEEDS: dict[str, Feed] = {
     feed.name: feed
     for feed in (
-        Feed(PURCHASES, key="event_id", may_be_empty=False, days_at_once=92),
-        Feed(EXPOSURES, key="event_id", may_be_empty=True, days_at_once=14),
-        Feed(PRODUCTS, key="product_id", may_be_empty=True, days_at_once=366),
-        Feed(CUSTOMERS, key="customer_id", may_be_empty=True, days_at_once=366),
+        Feed(PURCHASES, key="event_id", may_be_empty=False),
+        Feed(EXPOSURES, key="event_id", may_be_empty=True),
+        Feed(PRODUCTS, key="product_id", may_be_empty=True),
+        Feed(CUSTOMERS, key="customer_id", may_be_empty=True),
     )
 }

@@ -13,8 +13,9 @@ import pytest
 
 from pipeline_assets.checks.data import feature_checks, feed_checks, online_equals_offline
 from pipeline_assets.recommender.features import CUSTOMER_FEATURES
+from pipeline_assets.resources.content import in_days
 from pipeline_assets.resources.feature_store import FeatureStoreResource, known_at
-from pipeline_assets.resources.lake import Lake, in_days
+from pipeline_assets.resources.lake import Lake
 from pipeline_assets.schemas.feeds import FEEDS, Feed
 from pipeline_assets.schemas.tables import FEATURE_TABLES
 from pipeline_assets.schemas.validation import ValidationPolicy

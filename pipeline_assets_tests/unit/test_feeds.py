@@ -80,10 +80,3 @@ def test_arrow_schema_has_the_declared_columns_in_order(feed: Feed) -> None:
     assert scenario.delivered(feed.name, frame).select(feed.columns).schema.equals(feed.arrow_schema)
     with pytest.raises(KeyError):
         scenario.delivered(feed.name, frame.drop(columns=feed.key))
-
-
-@pytest.mark.parametrize("feed", ALL)
-def test_days_at_once_bounds_the_memory(feed: Feed) -> None:
-    """At least a day and at most a year is read together; exposures have the most rows a day, so the fewest days."""
-    assert 1 <= feed.days_at_once <= 366
-    assert FEEDS["exposures"].days_at_once == min(other.days_at_once for other in FEEDS.values())

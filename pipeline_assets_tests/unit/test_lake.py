@@ -12,7 +12,8 @@ import pyarrow
 import pytest
 
 from pipeline_assets.recommender.errors import BlockedPartition, NotEnoughData
-from pipeline_assets.resources.lake import Lake, digest, in_days, local_lake
+from pipeline_assets.resources.content import digest, in_days
+from pipeline_assets.resources.lake import Lake, local_lake
 from pipeline_assets.schemas.validation import Verdict
 
 D1, D2, D3, D4 = (date(2017, 2, n) for n in (6, 7, 8, 9))
@@ -126,7 +127,7 @@ def test_day_of_the_range_without_new_rows_becomes_empty(lake: Lake) -> None:
 
 def test_no_rows_empty_the_day_and_make_the_table(lake: Lake) -> None:
     """A blocked day leaves nothing; a table that never had rows can be read."""
-    assert lake.replace_days(TABLE, day_rows(D1), [D1], "r1") >= 0
+    assert lake.replace_days(TABLE, day_rows(D1), [D1], "r1")[D1].rows == 0
     assert len(lake.read(TABLE)) == 0
     lake.replace_days(TABLE, day_rows(D1, 1), [D1], "r2")
     lake.replace_days(TABLE, day_rows(D1), [D1], "r3")
@@ -134,15 +135,18 @@ def test_no_rows_empty_the_day_and_make_the_table(lake: Lake) -> None:
 
 
 def test_same_rows_again_change_no_content(lake: Lake) -> None:
-    """A retried run writes a new version with the same content."""
-    first = lake.replace_days(TABLE, day_rows(D1, 1, 2), [D1], "r1")
-    assert lake.replace_days(TABLE, day_rows(D1, 1, 2), [D1], "r1") == first + 1
+    """A retried run writes a new version with the same digest, in whatever order the rows came."""
+    first = lake.replace_days(TABLE, day_rows(D1, 1, 2), [D1], "r1", key="value")
+    version = lake.version(TABLE)
+    assert lake.replace_days(TABLE, day_rows(D1, 2, 1), [D1], "r2", key="value") == first
+    assert lake.version(TABLE) == version + 1
     assert content(lake) == {D1: [1, 2]}
 
 
 def test_rows_of_another_day_are_refused_and_nothing_is_written(lake: Lake) -> None:
     """A row of D3 in the replacement of D2: the commit fails as a whole."""
-    version = lake.replace_days(TABLE, pyarrow.concat_tables([day_rows(D2, 2), day_rows(D3, 3)]), [D2, D3], "r1")
+    lake.replace_days(TABLE, pyarrow.concat_tables([day_rows(D2, 2), day_rows(D3, 3)]), [D2, D3], "r1")
+    version = lake.version(TABLE)
     with pytest.raises(deltalake.exceptions.DeltaError):
         lake.replace_days(TABLE, pyarrow.concat_tables([day_rows(D2, 7), day_rows(D3, 8)]), [D2], "r2")
     assert lake.version(TABLE) == version
@@ -151,7 +155,8 @@ def test_rows_of_another_day_are_refused_and_nothing_is_written(lake: Lake) -> N
 
 def test_failed_write_leaves_the_day_as_it_was(lake: Lake) -> None:
     """A table that does not fit (text for numbers) changes no row and makes no version: replacement is one commit."""
-    version = lake.replace_days(TABLE, day_rows(D1, 1), [D1], "r1")
+    lake.replace_days(TABLE, day_rows(D1, 1), [D1], "r1")
+    version = lake.version(TABLE)
     wrong = pyarrow.table({"value": ["one"], "event_date": [D1]})
     with pytest.raises(Exception, match=r"(?i)cast|schema|type"):
         lake.replace_days(TABLE, wrong, [D1], "r2")
@@ -160,7 +165,8 @@ def test_failed_write_leaves_the_day_as_it_was(lake: Lake) -> None:
 
 def test_older_versions_stay_readable(lake: Lake) -> None:
     """What a model was trained on can be read after the day was replaced."""
-    version = lake.replace_days(TABLE, day_rows(D1, 1), [D1], "r1")
+    lake.replace_days(TABLE, day_rows(D1, 1), [D1], "r1")
+    version = lake.version(TABLE)
     lake.replace_days(TABLE, day_rows(D1, 2), [D1], "r2")
     assert lake.read(TABLE, version=version)["value"].to_pylist() == [1]
 
@@ -200,11 +206,63 @@ def test_files_are_those_of_the_current_version_only(lake: Lake) -> None:
     assert before != after
 
 
-def test_commit_names_the_run_and_the_days(lake: Lake) -> None:
-    """Newest first."""
-    lake.replace_days(TABLE, day_rows(D1, 1), [D1, D2], "run-7")
-    newest = lake.log(TABLE)[0]
-    assert (newest["dagster_run_id"], newest["days"]) == ("run-7", "2017-02-06..2017-02-07")
+def test_days_apart_are_replaced_without_those_between(lake: Lake) -> None:
+    """D1 and D3 in one commit: D2 keeps its row."""
+    lake.replace_days(TABLE, pyarrow.concat_tables([day_rows(day, 1) for day in (D1, D2, D3)]), [D1, D2, D3], "r1")
+    lake.replace_days(TABLE, pyarrow.concat_tables([day_rows(D1, 7), day_rows(D3, 8)]), [D1, D3], "r2")
+    assert content(lake) == {D1: [7], D2: [1], D3: [8]}
+
+
+def test_commit_carries_run_content_and_inputs(lake: Lake) -> None:
+    """Oldest first; a day without rows is part of it; what made no days (creation) is not listed."""
+    found = lake.replace_days(TABLE, day_rows(D1, 1), [D1, D2], "run-7", inputs={"raw/x": 3})
+    lake.replace_days(TABLE, day_rows(D1, 2), [D1], "run-8")
+    first, second = lake.commits(TABLE)
+    assert (first.run_id, first.days, first.inputs, first.version) == ("run-7", found, {"raw/x": 3}, 1)
+    assert [content.rows for content in first.days.values()] == [1, 0]
+    assert (second.run_id, list(second.days), second.inputs) == ("run-8", [D1], {})
+
+
+def test_who_wrote_a_row_is_not_content(lake: Lake) -> None:
+    """Two runs that write the same rows with their own run_id agree on the digest."""
+    mine, yours = (
+        day_rows(D1, 1).append_column("run_id", pyarrow.array([run], pyarrow.string())) for run in ("mine", "yours")
+    )
+    assert lake.replace_days(TABLE, mine, [D1], "mine") == lake.replace_days(TABLE, yours, [D1], "yours")
+
+
+def test_rows_by_day_are_counted_from_the_log(lake: Lake) -> None:
+    """Two and one; the replaced row does not count."""
+    assert lake.rows_by_day(TABLE) == {}
+    lake.replace_days(TABLE, pyarrow.concat_tables([day_rows(D1, 1, 2), day_rows(D2, 3)]), [D1, D2], "r1")
+    lake.replace_days(TABLE, day_rows(D2, 4), [D2], "r2")
+    assert lake.rows_by_day(TABLE) == {D1: 2, D2: 1}
+
+
+def test_only_the_days_asked_for_are_read(lake: Lake) -> None:
+    """D1 and D3 of three, of the newest and of an older version."""
+    lake.replace_days(TABLE, pyarrow.concat_tables([day_rows(day, 1) for day in (D1, D2, D3)]), [D1, D2, D3], "r1")
+    version = lake.version(TABLE)
+    lake.replace_days(TABLE, day_rows(D3, 9), [D3], "r2")
+    assert sorted(lake.read_days(TABLE, [D1, D3])["value"].to_pylist()) == [1, 9]
+    assert lake.read_days(TABLE, [D1, D3], version)["value"].to_pylist() == [1, 1]
+
+
+def test_a_ledger_stays_few_files(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten appends, compacted at every fourth version: all rows, fewer files than appends."""
+    monkeypatch.setattr("pipeline_assets.resources.lake.COMPACT_EVERY", 4)
+    for value in range(10):
+        lake.append("ledger/x", pyarrow.table({"value": [value]}))
+    assert sorted(lake.read("ledger/x")["value"].to_pylist()) == list(range(10))
+    assert len(lake.files("ledger/x")) < 5
+
+
+def test_history_is_kept_for_good(lake: Lake) -> None:
+    """delta-rs would delete commits that are older than 30 days by the wall clock."""
+    lake.replace_days(TABLE, day_rows(D1, 1), [D1], "r1")
+    settings = deltalake.DeltaTable(lake.uri(TABLE)).metadata().configuration
+    assert settings["delta.enableExpiredLogCleanup"] == "false"
+    assert settings["delta.logRetentionDuration"] == "interval 36500 days"
 
 
 def test_table_that_does_not_exist(lake: Lake) -> None:

@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow
 import pytest
 
 from pipeline_assets.recommender.errors import BlockedPartition, SourceError
-from pipeline_assets.resources.lake import BATCHES, Lake, digest, in_days
+from pipeline_assets.resources.content import combined, digest, in_days
+from pipeline_assets.resources.lake import BATCHES, Lake
 from pipeline_assets.schemas.feeds import FEEDS, Feed
-from pipeline_assets.schemas.validation import PARSE_ERRORS, ValidationPolicy
-from pipeline_assets.sources.landing import admit_days, combined, groups, land_days
+from pipeline_assets.schemas.validation import PARSE_ERRORS, ValidationPolicy, Verdict
+from pipeline_assets.sources.landing import admit_days, groups, groups_of_rows, land_days
 from pipeline_assets_tests import scenario
 
 PURCHASES, PRODUCTS = FEEDS["purchases"], FEEDS["products"]
@@ -110,13 +112,32 @@ def test_every_batch_is_in_the_ledger(lake: Lake) -> None:
     ]  # fmt: skip
 
 
-def test_days_are_read_in_groups(lake: Lake) -> None:
-    """A feed that holds two days at once is asked for two, then for one; all of them land."""
-    small = Feed(PRODUCTS.schema, key="product_id", may_be_empty=True, days_at_once=2)
-    source = Memory(scenario.feeds())
-    land_days(source, lake, small, [date(2017, 1, 31), date(2017, 2, 1), date(2017, 2, 2)], "r1", NOON)
-    assert source.asked == [[date(2017, 1, 31), date(2017, 2, 1)], [date(2017, 2, 2)]]
-    assert rows_of(lake, "raw/products") == [date(2017, 2, 1)]  # cola's change
+def test_days_are_read_in_groups_of_rows(lake: Lake) -> None:
+    """Seven days are asked for first, which had 3 rows; of 1 row at once that makes 7 x 1 / 3 = 2 days next, and 2 again after none."""
+    days = [date(2017, 2, 7) + timedelta(days=n) for n in range(11)]
+    frame = scenario.purchases()
+    source = Memory({**scenario.feeds(), "purchases": frame[frame["event_date"] == SUNDAY]})
+    land_days(source, lake, PURCHASES, days, "r1", NOON, rows_at_once=1)
+    assert source.asked == [days[:7], days[7:9], days[9:]]
+
+
+def test_groups_hold_a_number_of_rows_and_a_larger_day_is_alone() -> None:
+    """2 + 3 rows of at most 5; then 9 alone; then 1 and a day without rows."""
+    days = [date(2017, 2, n) for n in (1, 2, 3, 4, 5)]
+    rows = dict(zip(days, (2, 3, 9, 1, 0), strict=True))
+    assert list(groups_of_rows(reversed(days), rows, 5)) == [days[:2], days[2:3], days[3:]]
+
+
+def test_the_order_of_a_delivery_does_not_matter(lake: Lake) -> None:
+    """The same lines turned around, two of them with the same id: same batch, same digest, and the same one of the two is kept."""
+    frame = scenario.purchases()
+    sunday = frame[frame["event_date"] == SUNDAY]
+    sunday = pd.concat([sunday, sunday.iloc[:1].assign(amount=99.0)])
+    found = []
+    for rows in (sunday, sunday.iloc[::-1]):
+        batch = land(lake, [SUNDAY], source=Memory({**scenario.feeds(), "purchases": rows.reset_index(drop=True)}))
+        found.append((batch, admit(lake, [SUNDAY])[1], sorted(lake.read("validated/purchases")["amount"].to_pylist())))
+    assert found[0] == found[1]
 
 
 def test_source_that_fails_leaves_landed_days_as_they_were(lake: Lake) -> None:
@@ -170,12 +191,15 @@ def test_blocked_day_is_visible_nowhere_but_in_raw(lake: Lake) -> None:
 
 
 def test_redelivered_day_replaces_the_bad_one_and_back(lake: Lake) -> None:
-    """Bad, then good, then bad again: what is validated follows the newest delivery, and so does the verdict."""
-    for hours, bad in enumerate((3, 0, 3)):
+    """Bad, then good, then bad again: the verdict follows the newest delivery, and no bad row is ever validated."""
+    for hours, (bad, kept) in enumerate(
+        ((3, 0), (0, 3), (3, 3))
+    ):  # the last good rows stay, under a verdict that hides them
         land(lake, [SUNDAY], source=with_bad(SUNDAY, bad))
         status = admit(lake, [SUNDAY], hours)[0]
         assert status == ["blocked" if bad else "passed"]
-        assert len(lake.read("validated/purchases")) == 3 - bad
+        assert len(lake.read("validated/purchases")) == kept
+        assert min(lake.read("validated/purchases")["quantity"].to_pylist(), default=1) > 0
         assert lake.verdicts("purchases", SUNDAY, SUNDAY)[SUNDAY].status == status[0]
 
 
@@ -193,6 +217,47 @@ def test_same_days_again_give_the_same_digests(lake: Lake) -> None:
     _, together = admit(lake, [SUNDAY, MONDAY])
     land(lake, [MONDAY])
     assert admit(lake, [MONDAY])[1] == together[1:]
+
+
+def test_the_blocked_verdict_is_there_before_anything_is_replaced(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A good day is delivered again and is bad; killed at the first table that is written, it is hidden already and its rows are whole."""
+    land(lake, [SUNDAY])
+    admit(lake, [SUNDAY])
+    land(lake, [SUNDAY], source=with_bad(SUNDAY, 3))
+
+    def crash(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Lake, "replace_days", crash)
+    with pytest.raises(KeyboardInterrupt):
+        admit(lake, [SUNDAY], hours=1)
+    assert lake.verdicts("purchases", SUNDAY, SUNDAY)[SUNDAY].status == "blocked"
+    assert len(lake.read("validated/purchases")) == 3
+
+
+def test_a_correction_is_seen_whole_or_not_at_all(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between the rows and the verdict of a correction, the old verdict stands over the new rows: both are good."""
+    land(lake, [SUNDAY])
+    admit(lake, [SUNDAY])
+    frame = scenario.purchases()
+    frame.loc[frame["event_date"] == SUNDAY, "amount"] += 1.0
+    land(lake, [SUNDAY], source=Memory({**scenario.feeds(), "purchases": frame}))
+    record = Lake.record_verdicts
+
+    def crash(self: Lake, verdicts: Sequence[Verdict], *args: Any) -> None:
+        record(self, verdicts, *args)
+        if not verdicts:  # the call for blocked days; the next one is after the rows
+            monkeypatch.setattr(Lake, "record_verdicts", die)
+
+    def die(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Lake, "record_verdicts", crash)
+    with pytest.raises(KeyboardInterrupt):
+        admit(lake, [SUNDAY], hours=1)
+    lake.require_passed(["purchases"], [SUNDAY])
+    wanted = sorted(frame.loc[frame["event_date"] == SUNDAY, "amount"])
+    assert sorted(lake.read("validated/purchases")["amount"].to_pylist()) == wanted
 
 
 def test_crash_before_the_verdict_leaves_a_day_that_nobody_reads(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
