@@ -1,0 +1,1 @@
+"""Benchmarks: what the pipeline costs, beside the naive way, on this machine. See benchmarks/README.md."""

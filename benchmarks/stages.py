@@ -1,0 +1,151 @@
+"""One stage of the pipeline in this process, through the functions that the assets call. Started by scale.py and nightly.py.
+
+`python -m benchmarks.stages ingest --copies 10 --first 2017-01-01 --last 2017-12-31`, with PIPELINE_DATA_DIR naming the folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+from benchmarks.measured import Meter
+
+RUN_ID = "benchmark"
+
+
+def between(first: date, last: date) -> list[date]:
+    """Every day from `first` to `last`."""
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def weekly_cutoffs(first: date, last: date) -> list[date]:
+    """Sundays with a whole week before them: 52 in the sample year."""
+    return [day for day in between(first, last) if day.isoweekday() == 7 and (day - first).days >= 7]
+
+
+def ingest(meter: Meter, copies: int, days: Sequence[date]) -> None:
+    """Land every feed; what the source itself costs (the sample's mapping and the replication) is a fact besides."""
+    from benchmarks.measured import cpu_seconds
+    from benchmarks.replicated import ReplicatedSource
+    from pipeline_assets.resources.lake import local_lake
+    from pipeline_assets.schemas.feeds import FEEDS
+    from pipeline_assets.settings import get_settings
+    from pipeline_assets.sources.landing import land_days
+    from pipeline_assets.sources.sample import LAST_DAY, SampleSource
+
+    settings = get_settings()
+    source = ReplicatedSource(SampleSource(LAST_DAY, settings.validation.max_unparsed_share), copies)
+    read, spent = source.read, [0.0]
+
+    def timed(*arguments: object) -> object:
+        before = cpu_seconds()
+        rows = read(*arguments)  # type: ignore[arg-type]
+        spent[0] += cpu_seconds() - before
+        return rows
+
+    source.read = timed  # type: ignore[assignment, method-assign]
+    lake = local_lake(settings.data_dir)
+    for feed in FEEDS.values():
+        spent[0] = 0.0
+        with meter.part(feed.name) as noted:
+            batches = land_days(source, lake, feed, days, RUN_ID, datetime.now(UTC))
+            noted["rows"] = sum(batch.rows for batch in batches)
+        meter.facts[f"source_cpu_s.{feed.name}"] = round(spent[0], 2)
+
+
+def validate(meter: Meter, copies: int, days: Sequence[date]) -> None:
+    """Admit every feed."""
+    from pipeline_assets.assets.validated import validation_policy
+    from pipeline_assets.resources.lake import local_lake
+    from pipeline_assets.schemas.feeds import FEEDS
+    from pipeline_assets.settings import get_settings
+    from pipeline_assets.sources.landing import admit_days
+
+    lake = local_lake(get_settings().data_dir)
+    for feed in FEEDS.values():
+        with meter.part(feed.name) as noted:
+            verdicts, _ = admit_days(lake, feed, days, validation_policy(), RUN_ID, datetime.now(UTC))
+            noted["rows"] = sum(verdict.rows_read for verdict in verdicts)
+        meter.facts[f"valid.{feed.name}"] = sum(verdict.rows_valid for verdict in verdicts)
+        meter.facts[f"blocked.{feed.name}"] = [str(v.event_date) for v in verdicts if v.status != "passed"]
+
+
+def marts(meter: Meter, copies: int, days: Sequence[date]) -> None:
+    """Prepare the snapshot, `dbt build`, publish the marts."""
+    from pipeline_assets.resources.lake import local_lake
+    from pipeline_assets.resources.warehouse import Warehouse
+    from pipeline_assets.settings import PROJECT_ROOT, get_settings
+
+    settings = get_settings()
+    lake, warehouse = local_lake(settings.data_dir), Warehouse(path=str(settings.data_dir / "marts.duckdb"))
+    with meter.part("prepare"):
+        warehouse.prepare(lake, min(days), max(days))
+    with meter.part("dbt build"):
+        dbt = Path(sys.executable).with_name("dbt")
+        command = [str(dbt), "--quiet", "build", "--exclude-resource-type", "unit_test"]
+        subprocess.run(command, cwd=PROJECT_ROOT / "dbt", check=True)
+    with meter.part("publish") as noted:
+        published = warehouse.publish(lake, days, RUN_ID)
+        noted["rows"] = sum(sum(rows.values()) for rows, _ in published.values())
+    for mart, (rows, _) in published.items():
+        meter.facts[f"rows.{mart}"] = sum(rows.values())
+
+
+def features(meter: Meter, copies: int, days: Sequence[date]) -> None:
+    """The three feature tables as of each given day, from one snapshot a day."""
+    from pipeline_assets.assets.features import COMPUTE
+    from pipeline_assets.recommender.aggregates import Snapshot
+    from pipeline_assets.resources.feature_store import stamped
+    from pipeline_assets.resources.lake import local_lake, write_features
+    from pipeline_assets.resources.snapshots import marts_as_of, require_marts
+    from pipeline_assets.schemas.feeds import FEEDS
+    from pipeline_assets.settings import get_settings
+
+    lake = local_lake(get_settings().data_dir)
+    with meter.part("guards"):
+        lake.require_passed(list(FEEDS), days)
+        require_marts(lake, get_settings().calendar.first_day, max(days))
+    for day in days:
+        with meter.part(f"as of {day}") as noted, marts_as_of(lake, day, threads=1) as con:
+            snapshot = Snapshot(con, day)
+            rows = {}
+            for name in sorted(COMPUTE):
+                written = write_features(lake, name, stamped(COMPUTE[name](snapshot), day), day, RUN_ID)
+                rows[name] = written["dagster/row_count"]
+            noted["rows"] = sum(rows.values())
+        meter.facts[f"features.{day}"] = rows
+
+
+STAGES: dict[str, Callable[[Meter, int, Sequence[date]], None]] = {
+    "ingest": ingest,
+    "validate": validate,
+    "marts": marts,
+    "features": features,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one stage for the days (features: the cut-offs) that are given."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--copies", type=int, default=1)
+    parser.add_argument("--first", type=date.fromisoformat)
+    parser.add_argument("--last", type=date.fromisoformat)
+    parser.add_argument("--days", type=date.fromisoformat, nargs="*")
+    options = parser.parse_args(arguments)
+    meter = Meter(Path(os.environ["BENCH_METER"]) if "BENCH_METER" in os.environ else None)
+    from pipeline_assets.cli import quiet
+
+    quiet()
+    STAGES[options.stage](meter, options.copies, options.days or between(options.first, options.last))
+    meter.write()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
