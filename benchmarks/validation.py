@@ -1,0 +1,124 @@
+"""Validation alone: rows per CPU second, and what happens when every row is bad; beside plain pandera in the same run.
+
+`python -m benchmarks.validation` runs each case as a process of its own and writes benchmarks/results/validation.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.measured import Meter, measure
+from benchmarks.stages import between
+
+if TYPE_CHECKING:
+    import pyarrow
+
+    from pipeline_assets.schemas.feeds import Feed
+
+REPEATS = 3
+CPU_CAP_S = 120  # pandera collects one failure case per bad cell and does not come back: it is stopped
+DAYS = {  # about 1.2 and 2.2 million rows
+    "purchases": between(date(2017, 1, 1), date(2017, 11, 12)),
+    "exposures": between(date(2017, 1, 1), date(2017, 1, 28)),
+}
+
+
+def _rows(feed: Feed, faulty: bool) -> pyarrow.Table:
+    """Rows of the sample as landed; `faulty` breaks a rule in each of them."""
+    import pyarrow
+    import pyarrow.compute as pc
+
+    from pipeline_assets.sources.sample import LAST_DAY, SampleSource
+
+    rows = SampleSource(LAST_DAY, 0.5).read(feed, DAYS[feed.name])
+    if not faulty:
+        return rows
+    name = "quantity" if feed.name == "purchases" else "channel"
+    broken = pc.multiply(rows[name], -1.0) if name == "quantity" else pyarrow.array(["radio"] * len(rows))
+    return rows.set_column(rows.schema.get_field_index(name), rows.schema.field(name), broken)
+
+
+def ours(feed: Feed, rows: pyarrow.Table) -> tuple[int, int]:
+    """(valid, not valid) by the pipeline's own function, from Arrow to Arrow."""
+    from pipeline_assets.assets.validated import validation_policy
+    from pipeline_assets.schemas.validation import validate
+
+    result = validate(feed, rows, DAYS[feed.name], validation_policy())
+    valid = sum(verdict.rows_valid for verdict in result.verdicts)
+    return valid, len(rows) - valid
+
+
+def pandera(feed: Feed, rows: pyarrow.Table) -> tuple[int, int]:
+    """(valid, not valid) by `schema.validate(lazy=True)`, from Arrow to Arrow."""
+    import pandas as pd
+    import pandera.errors
+    import pyarrow
+
+    from pipeline_assets.schemas.validation import to_pandas
+
+    frame = to_pandas(feed, rows)
+    try:
+        valid, bad = feed.schema.validate(frame, lazy=True), frame.iloc[:0]
+    except pandera.errors.SchemaErrors as errors:
+        named = pd.to_numeric(errors.failure_cases["index"], errors="coerce").dropna().astype(int).unique()
+        valid, bad = frame.drop(index=named), frame.loc[named]
+    return len(pyarrow.Table.from_pandas(valid)), len(pyarrow.Table.from_pandas(bad))
+
+
+WAYS: dict[str, Callable[[Feed, pyarrow.Table], tuple[int, int]]] = {"ours": ours, "pandera": pandera}
+
+
+def one_case(feed_name: str, way: str, faulty: bool) -> int:
+    """Measure one case in this process."""
+    from pipeline_assets.schemas.feeds import FEEDS
+
+    meter = Meter(Path(os.environ["BENCH_METER"]) if "BENCH_METER" in os.environ else None)
+    feed = FEEDS[feed_name]
+    rows = _rows(feed, faulty)
+    meter.facts["rows"] = len(rows)
+    meter.write()
+    for repeat in range(1 if faulty else REPEATS):
+        with meter.part(f"validate {repeat}") as noted:
+            noted["rows"] = len(rows)
+            meter.facts["valid"], meter.facts["not_valid"] = WAYS[way](feed, rows)
+    meter.write()
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run every case, or the one that is named, and record what it costs."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--case", nargs=3, metavar=("FEED", "WAY", "good|bad"))
+    parser.add_argument("--core", type=int, help="the one core to use (default: any)")
+    options = parser.parse_args(arguments)
+    if options.case:
+        feed, way, rows = options.case
+        return one_case(feed, way, rows == "bad")
+    from benchmarks.scale import commit, machine, record
+
+    cases = {}
+    for rows in ("good", "bad"):
+        for feed in DAYS:
+            for way in WAYS:
+                run = measure(
+                    ["benchmarks.validation", "--case", feed, way, rows], core=options.core, cpu_cap_s=CPU_CAP_S
+                )
+                cases[f"{feed} {rows} {way}"] = asdict(run)
+                best = min((part["cpu_s"] for part in run.parts), default=None)
+                told = f"{run.facts['rows'] / best:,.0f} rows per CPU s" if best else f"stopped at {CPU_CAP_S} CPU s"
+                print(f"{feed}, {rows} rows, {way}: {told}, peak {run.peak_mb:.0f} MB", file=sys.stderr, flush=True)
+                if best is None and run.returncode > 0:
+                    return 1
+    record("validation", "cases", {"commit": commit(), "machine": machine(), "cap_s": CPU_CAP_S, "cases": cases})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
