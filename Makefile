@@ -1,10 +1,10 @@
-# The verbs a user learns. UNTIL=YYYY-MM-DD stops the clock of `make run` there.
+# The verbs a user learns. UNTIL=YYYY-MM-DD stops the clock of `make run` there; SCALE is how many times the customers `make bench` takes.
 PYTHON ?= python3.11
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 DBT_SOURCES := $(shell find dbt -name '*.sql' -o -name '*.yml' | grep -v dbt/target)
 
-.PHONY: setup run test check dev serve lock
+.PHONY: setup run test check dev serve bench lock
 
 setup: .venv/.installed dbt/target/manifest.json
 
@@ -22,6 +22,9 @@ dev: setup
 
 serve: setup
 	$(BIN)/python -O -m pipeline_assets.serving
+
+bench: setup
+	$(BIN)/python -m benchmarks.scale --scale $(or $(SCALE),1) && $(BIN)/python -m benchmarks.report
 
 lock: # needs uv
 	{ echo '# Every package pinned with hashes, for Python 3.11 on Linux. Written by `make lock` (CONTRIBUTING.md).'; uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --no-header --extra sample --extra test pyproject.toml; } > requirements.lock.new && mv requirements.lock.new requirements.lock

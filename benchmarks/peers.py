@@ -1,0 +1,90 @@
+"""The naive ways, beside ours in the same run: whole tables in pandas, and one process per partition.
+
+`python -m benchmarks.peers --history FOLDER`, with the folder of a 1x backfill, writes benchmarks/results/peers.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import date, timedelta
+from pathlib import Path
+
+from benchmarks.measured import Run, measure
+from benchmarks.scale import FIRST, LAST, commit, environment, machine, record, run_stage
+
+# Of the 52 weekly cut-offs, five evenly spread ones: cost grows nearly linearly with history, so their mean times 52 is the year's.
+CUTOFFS = [date(2017, 1, 8) + timedelta(weeks=week) for week in (5, 15, 25, 36, 46)]
+PARTITIONS = [date(2017, 11, 6), date(2017, 11, 7), date(2017, 11, 8)]  # weekdays without a new promotion plan
+SELECT = "group:raw or group:validated or group:warehouse"
+
+
+def _said(what: str, run: Run) -> Run:
+    parts = ", ".join(f"{part['name']} {part['cpu_s']:.1f}" for part in run.parts)
+    print(
+        f"{what}: {run.cpu_s:.1f} CPU s, {run.wall_s:.1f} s, {run.peak_mb:.0f} MB ({parts})",
+        file=sys.stderr,
+        flush=True,
+    )
+    return run
+
+
+def process_per_partition(folder: Path, core: int | None) -> list[Run]:
+    """`dagster asset materialize` of ingest to marts for each day, as a cron entry per partition would run it."""
+    runs = []
+    for day in PARTITIONS:
+        command = ["dagster", "asset", "materialize", "--select", SELECT, "--partition", str(day)]
+        run = measure([*command, "-m", "pipeline_assets.definitions"], environment(folder), core)
+        runs.append(_said(f"one process for {day}", run))
+        if run.returncode != 0:
+            raise SystemExit(f"dagster asset materialize ended with {run.returncode}")
+    return runs
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure the peers and ours at the same cut-offs, and record them."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument(
+        "--history", type=Path, required=True, help="folder of a 1x backfill (benchmarks.scale --data-dir)"
+    )
+    parser.add_argument("--last", type=date.fromisoformat, default=LAST)
+    parser.add_argument("--core", type=int, help="the one core to use (default: any)")
+    options = parser.parse_args(arguments)
+    work = Path(tempfile.mkdtemp(prefix="bench-peers-"))
+    try:
+        days = [str(day) for day in CUTOFFS if day <= options.last]
+        naive = ["benchmarks.naive", "--out", str(work / "naive"), "--last", str(options.last), "--days", *days]
+        pandas = _said("pandas, whole tables", measure(naive, environment(work), options.core))
+        if pandas.returncode != 0:
+            return 1
+        cutoffs = [day for day in CUTOFFS if day <= options.last]
+        ours = _said(
+            "ours, same cut-offs", run_stage("features", options.history, 1, FIRST, options.last, cutoffs, options.core)
+        )
+        copy = work / "partitions"
+        shutil.copytree(options.history, copy, ignore=shutil.ignore_patterns("dagster"))
+        (copy / "dagster").mkdir()
+        partitions = process_per_partition(copy, options.core)
+        record(
+            "peers",
+            "now",
+            {
+                "commit": commit(),
+                "machine": machine(),
+                "cutoffs": days,
+                "pandas": asdict(pandas),
+                "ours": asdict(ours),
+                "process_per_partition": [asdict(run) for run in partitions],
+            },
+        )
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
