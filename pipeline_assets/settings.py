@@ -38,9 +38,32 @@ class _Section(pydantic.BaseModel):
 class SourceSettings(_Section):
     """Where the feeds come from."""
 
-    kind: Literal["sample", "files"] = "sample"
-    path: Path | None = None  # files: folder with <feed>/<day>.<parquet|csv>
-    mapping: Path | None = None  # files: TOML that maps their columns to the contract's
+    kind: Literal["sample", "files", "sql"] = "sample"
+    path: str | None = None  # files: folder or object-store URL (sources/files.py has the layouts)
+    mapping: Path | None = None  # TOML that maps the shop's columns to the contract's (sources/mapping.py)
+    url: pydantic.SecretStr = pydantic.SecretStr("")  # sql: SQLAlchemy URL, with user and password
+    url_file: Path | None = None  # sql: a file that holds the URL, as secret stores mount it
+    connect_args: dict[str, Any] = pydantic.Field(
+        default_factory=dict
+    )  # sql: what the driver wants besides; no secrets
+
+    def database_url(self) -> str:
+        """The secret itself, from `url` or from `url_file`.
+
+        Raises:
+            ConfigurationError: the file cannot be read.
+        """
+        if self.url_file is None:
+            return self.url.get_secret_value()
+        try:
+            return self.url_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigurationError(
+                "setting source.url_file",
+                found=f"{self.url_file} ({type(error).__name__})",
+                wanted="a readable file with one SQLAlchemy URL",
+                fix="correct PIPELINE_SOURCE__URL_FILE, or let this user read the file",
+            ) from None
 
 
 class CalendarSettings(_Section):
@@ -141,6 +164,8 @@ class Settings(_Section):
                 raise _incomplete("profile production", [f"stores.{k}" for k in missing])
         if self.source.kind == "files" and self.source.path is None:
             raise _incomplete("source.kind = files", ["source.path"])
+        if self.source.kind == "sql" and not self.source.url.get_secret_value() and self.source.url_file is None:
+            raise _incomplete("source.kind = sql", ["source.url"])
         return self
 
     @property

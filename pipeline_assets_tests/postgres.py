@@ -54,6 +54,14 @@ class Postgres:
         finally:
             connection.close()
 
+    def has_database(self, name: str) -> bool:
+        import sqlalchemy as sa
+
+        engine = sa.create_engine(self.url(), poolclass=sa.pool.NullPool)
+        with engine.connect() as connection:
+            asked = sa.text("select exists(select 1 from pg_database where datname = :name)")
+            return bool(connection.execute(asked, {"name": name}).scalar())
+
     def database(self, name: str) -> str:
         """A new, empty database; one of that name is dropped. Returns its URL."""
         self.execute(f'drop database if exists "{name}" with (force)', f'create database "{name}"')

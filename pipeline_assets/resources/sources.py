@@ -9,7 +9,7 @@ import dagster as dg
 
 from pipeline_assets.schemas.feeds import Feed
 from pipeline_assets.settings import Settings, get_settings
-from pipeline_assets.sources.base import Source
+from pipeline_assets.sources.base import Source, SourceCalendar
 
 
 def newest_complete_day(settings: Settings, now: datetime) -> date:
@@ -24,19 +24,29 @@ def newest_complete_day(settings: Settings, now: datetime) -> date:
 
 
 def build_source(settings: Settings, now: datetime) -> Source:
-    """The connector of `settings.source.kind`."""
+    """The connector of `settings.source.kind`.
+
+    Raises:
+        ConfigurationError: the mapping file cannot be used.
+    """
     newest = newest_complete_day(settings, now)
+    limit = settings.validation.max_unparsed_share
     if settings.source.kind == "sample":
         from pipeline_assets.sources.sample import SampleSource
 
-        return SampleSource(newest, settings.validation.max_unparsed_share)
-    from pipeline_assets.sources.files import FilesSource, read_mapping
+        return SampleSource(newest, limit)
+    from pipeline_assets.sources.mapping import read_mapping
+
+    mapping, calendar = read_mapping(settings.source.mapping), settings.calendar
+    days = SourceCalendar(calendar.time_zone, calendar.first_day, newest, frozenset(calendar.closed_days))
+    if settings.source.kind == "sql":
+        from pipeline_assets.sources.sql import SqlSource
+
+        return SqlSource(settings.source.database_url(), settings.source.connect_args, mapping, days, limit)
+    from pipeline_assets.sources.files import FilesSource
 
     assert settings.source.path is not None, "checked by Settings"
-    mapping = read_mapping(settings.source.mapping)
-    return FilesSource(
-        settings.source.path, mapping, newest, settings.validation.max_unparsed_share, settings.calendar.closed_days
-    )
+    return FilesSource(settings.source.path, mapping, days, limit, settings.data_dir / "spool")
 
 
 class SourceResource(dg.ConfigurableResource):

@@ -1,154 +1,266 @@
-"""Daily drops in a folder: `<root>/<feed>/<YYYY-MM-DD>.parquet` or `.csv`, one file per feed and business day.
+"""Files in a folder or an object store: Parquet, CSV or JSON lines, in two layouts.
 
-A mapping file (TOML) says what their columns are called; without one the names are the contract's:
+    <root>/<feed>/<YYYY-MM-DD>.csv    daily drops: the file's name is the business day, a day has arrived when its file is there
+    <root>/<feed>.csv                 one file, or a folder of files, for all days: a column says which day a row is of
+    <root>/<feed>/2024-q1.parquet
 
-    [purchases.columns]       # contract column = SQL expression over the file's columns, usually just a name
-    customer_id = "kunde"
-    amount = "preis * menge"
-
-A CSV's columns are text until the contract's types are given to them; an expression that calculates casts them itself:
-`try_cast(preis as double) * try_cast(menge as double)`, so that a value that cannot be read costs one row.
+A mapping (sources/mapping.py) says what the columns are called. A CSV's and a JSON line's values are text until the contract's types
+are given to them; an expression that calculates casts them itself: `try_cast(preis as double) * try_cast(menge as double)`, so
+that a value that cannot be read costs one row.
 """
 
 from __future__ import annotations
 
-import re
-import tomllib
-from collections.abc import Collection, Mapping, Sequence
-from datetime import date, timedelta
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow
 
-from pipeline_assets.recommender.errors import ConfigurationError, SourceError
+from pipeline_assets.recommender.errors import SourceError
 from pipeline_assets.schemas.feeds import FEEDS, Feed
-from pipeline_assets.schemas.validation import PARSE_ERRORS
-from pipeline_assets.sources.base import conform
+from pipeline_assets.sources.base import (
+    UNDATED,
+    Peek,
+    SourceCalendar,
+    broken_expression,
+    conform,
+    connect,
+    empty,
+    map_columns,
+    unmapped,
+)
+from pipeline_assets.sources.derived import DERIVED, derive
+from pipeline_assets.sources.mapping import SourceMapping
+from pipeline_assets.sources.spool import DAY, DayRule, Spooled, spooled, unreadable
+from pipeline_assets.sources.storage import EXTENSIONS, Storage, StoredFile
 
-_NAME = re.compile(r"(\d{4}-\d{2}-\d{2})\.(parquet|csv)")
+if TYPE_CHECKING:
+    import duckdb
 
-Mapped = Mapping[str, Mapping[str, str]]  # feed -> contract column -> expression
+T = TypeVar("T")
 
 
-def read_mapping(path: Path | None) -> Mapped:
-    """Read a mapping file.
+@dataclass(frozen=True)
+class _Layout:
+    """How a feed lies in the storage: daily drops, or files that hold many days."""
 
-    Raises:
-        ConfigurationError: it cannot be read, or names a feed or column that the contract does not have.
-    """
-    if path is None:
-        return {}
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ConfigurationError(
-            f"mapping file {path}", found=error, wanted="a readable TOML file", fix="correct it"
-        ) from None
-    mapping = {}
-    for feed, section in content.items():
-        if feed not in FEEDS:
-            raise ConfigurationError(
-                f"mapping file {path}",
-                found=f"section [{feed}]",
-                wanted=f"one of {', '.join(FEEDS)}",
-                fix="rename the section",
-            )
-        if not isinstance(section, dict) or set(section) - {"columns"}:
-            raise ConfigurationError(
-                f"mapping file {path}, [{feed}]",
-                found=", ".join(section) if isinstance(section, dict) else section,
-                wanted=f"a table [{feed}.columns] and nothing else",
-                fix="rename or remove it",
-            )
-        columns = section.get("columns", {})
-        for column in columns:
-            if column not in FEEDS[feed].columns:
-                raise ConfigurationError(
-                    f"mapping file {path}, [{feed}.columns]",
-                    found=column,
-                    wanted=f"one of {', '.join(FEEDS[feed].columns)}",
-                    fix="rename the key",
-                )
-        mapping[feed] = columns
-    return mapping
+    place: str
+    daily: dict[date, StoredFile]
+    whole: tuple[StoredFile, ...]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Rows of one file, as table `delivered` of a session: where they are from, and contract column -> expression."""
+
+    con: duckdb.DuckDBPyConnection
+    where: str
+    columns: dict[str, str]
 
 
 class FilesSource:
-    """Parquet or CSV drops. A feed that has no folder is absent; purchases must have one."""
+    """A feed without files is absent: products and customers are then derived from purchases, exposures are none."""
 
     def __init__(
-        self, root: Path, mapping: Mapped, until: date, max_unparsed_share: float, closed_days: Collection[date] = ()
+        self, root: str, mapping: SourceMapping, calendar: SourceCalendar, max_unparsed_share: float, spool: Path
     ) -> None:
-        self._root, self._mapping, self._until = root, mapping, until
-        self._max_unparsed_share, self._closed_days = max_unparsed_share, frozenset(closed_days)
+        self._storage, self._mapping, self._calendar = Storage(root), mapping, calendar
+        self._max_unparsed_share, self._spool = max_unparsed_share, spool
+        self._zone = mapping.time_zone or calendar.time_zone
+        self._rules: dict[tuple[str, StoredFile], DayRule | None] = {}  # a file's columns are looked at once
 
-    def _files(self, feed: str) -> dict[date, Path]:
-        folder = self._root / feed
-        found = {}
-        for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-            if match := _NAME.fullmatch(path.name):
-                day = date.fromisoformat(match[1])
-                if day in found:
-                    raise SourceError(
-                        f"{feed} of {day}",
-                        found=f"{found[day].name} and {path.name}",
-                        wanted="one file",
-                        fix="remove one of them",
-                    )
-                found[day] = path
-        return found
+    # Where things are
+
+    def _layout(self, feed: str) -> _Layout | None:
+        place = self._mapping.place(feed)
+        files = self._storage.files(place)
+        if files is None:
+            return None
+        daily: dict[date, StoredFile] = {}
+        for file in files if not self._mapping.of(feed).day else []:
+            day = _day_named(file.stem)
+            if day and day in daily:
+                raise SourceError(
+                    f"{feed} of {day}",
+                    found=f"{daily[day].name} and {file.name}",
+                    wanted="one file",
+                    fix="remove one of them",
+                )
+            if day:
+                daily[day] = file
+        return _Layout(place, daily, () if daily else tuple(file for file in files if self._has_rows(feed, file)))
+
+    def _has_rows(self, feed: str, file: StoredFile) -> bool:
+        if "json" not in file.extension:
+            return True
+        with self._session(feed, file) as con:
+            return file.has_rows(con)
+
+    def _is_derived(self, feed: Feed, layout: _Layout | None) -> bool:
+        return layout is None and feed.name in DERIVED and feed.name not in self._mapping.feeds
+
+    def place(self, feed: Feed) -> str | None:
+        layout = self._layout(feed.name)
+        if layout is None:
+            return "derived from purchases" if self._is_derived(feed, layout) else None
+        kind = f"{len(layout.daily)} daily files" if layout.daily else f"{len(layout.whole)} files for all days"
+        return f"{self._storage.shown}/{layout.place} ({kind})"
+
+    def _spooled(self, feed: Feed, file: StoredFile) -> Spooled:
+        rule = self._day_rule(feed, file)
+        assert rule is not None, "an undated feed is not spooled"
+        return spooled(self._con, self._spool, self._storage, file, feed.name, rule, self._max_unparsed_share)
+
+    def _day_rule(self, feed: Feed, file: StoredFile) -> DayRule | None:
+        """How the file's rows get their day; None for a list of products or customers that says nothing about days."""
+        if (feed.name, file) not in self._rules:
+            self._rules[feed.name, file] = self._find_day_rule(feed, file)
+        return self._rules[feed.name, file]
+
+    def _find_day_rule(self, feed: Feed, file: StoredFile) -> DayRule | None:
+        mapping = self._mapping.of(feed.name)
+        with self._session(feed.name, file) as con:
+            have = [row[0] for row in con.execute(f"describe select * from {file.reader(con)}").fetchall()]
+        columns = mapping.selected(have, feed.columns)
+        expression = mapping.day or columns.get("event_date") or columns.get("event_ts")
+        if expression is None and feed.name in DERIVED:
+            return None
+        if expression is None:
+            raise SourceError(
+                f"{feed.name} in {file.path}",
+                found=f"no business day: the file's name is not one, and its columns are {', '.join(have)}",
+                wanted="`day`, event_date or event_ts in the mapping, or one file a day named YYYY-MM-DD",
+                fix=f"add day to [{feed.name}] in the mapping",
+            )
+        return DayRule(expression, mapping.keep, self._zone, self._calendar.time_zone)
+
+    # The source
 
     def arrived_days(self) -> list[date]:
-        """Days with a purchases file; the other feeds' change files of a day must be there with it or not come.
-
-        A closed day needs no file: it arrives with the day before it, so that the calendar of a year does not run ahead of the drops.
-        """
-        arrived = {day for day in self._files("purchases") if day <= self._until}
-        for day in sorted(self._closed_days):
-            if day <= self._until and day - timedelta(days=1) in arrived:
-                arrived.add(day)
-        return sorted(arrived)
+        """Days with purchases; what the other feeds have of a day must be there with them or not come."""
+        self._storage.check()
+        layout = self._layout("purchases")
+        if layout is None:
+            return []
+        delivered = set(layout.daily)
+        for file in layout.whole:
+            delivered.update(self._spooled(FEEDS["purchases"], file).days)
+        return self._calendar.arrived(delivered)
 
     def read(self, feed: Feed, days: Sequence[date]) -> pyarrow.Table:
-        files = self._files(feed.name)
-        tables = [self._read_file(feed, day, files[day]) for day in days if day in files]
-        missing = [day for day in days if day not in files and day not in self._closed_days]
+        layout = self._layout(feed.name)
+        if self._is_derived(feed, layout):
+            return derive(feed, self.read(FEEDS["purchases"], days))
+        tables = self._each(feed, layout, days, lambda part: self._conformed(feed, part))
+        rows = pyarrow.concat_tables(tables) if tables else empty(feed)
+        if layout is None or not layout.daily:
+            rows = rows.sort_by([("event_date", "ascending")]) if len(tables) > 1 else rows
+        delivered = set(layout.daily) if layout and layout.daily else set(rows["event_date"].unique().to_pylist())
+        missing = [day for day in days if day not in delivered and day not in self._calendar.closed_days]
         if missing and not feed.may_be_empty:
+            place = f"{self._storage.shown}/{self._mapping.place(feed.name)}"
             raise SourceError(
                 f"{feed.name} of {missing[0]}",
-                found="no file",
-                wanted=f"{self._root / feed.name / str(missing[0])}.parquet or .csv",
+                found="no row of that day" if layout and layout.whole else "no file",
+                wanted=place if layout and layout.whole else f"{place}/{missing[0]}.<{EXTENSIONS}>",
                 fix="deliver the day",
             )
-        if not tables:
-            schema = feed.arrow_schema.append(pyarrow.field(PARSE_ERRORS, pyarrow.string()))
-            return schema.empty_table()
-        return pyarrow.concat_tables(tables)
+        return rows
 
-    def _read_file(self, feed: Feed, day: date, path: Path) -> pyarrow.Table:
+    def peek(self, feed: Feed, day: date, rows: int) -> Peek:
+        def look(part: _Part) -> Peek:
+            map_columns(part.con, "delivered", part.columns, part.where)
+            have = [row[0] for row in part.con.execute("describe delivered").fetchall() if row[0] != DAY]
+            mapping = self._mapping.of(feed.name)
+            few = part.con.sql(f"select * from mapped limit {rows}").to_arrow_table()
+            return Peek(few, unmapped(have, [*part.columns.values(), mapping.day, mapping.keep]))
+
+        return next(iter(self._each(feed, self._layout(feed.name), [day], look)), Peek(empty(feed), ()))
+
+    # Reading
+
+    def _conformed(self, feed: Feed, part: _Part) -> pyarrow.Table:
         import duckdb
 
-        columns = dict(self._mapping.get(feed.name, {}))
-        with duckdb.connect() as con:
-            con.execute("set timezone = 'UTC'")
-            # all_varchar: a CSV's values are read as text and cast by `conform`, so that one bad value costs one row
-            reader = (
-                "read_parquet(?)"
-                if path.suffix == ".parquet"
-                else "read_csv(?, header = true, all_varchar = true, strict_mode = false)"
-            )
-            try:
-                con.execute(f"create table delivered as select * from {reader}", [str(path)])
+        map_columns(part.con, "delivered", part.columns, part.where)
+        try:
+            return conform(part.con, "mapped", feed, self._max_unparsed_share, part.where)
+        except duckdb.Error as error:
+            raise broken_expression(part.con, "delivered", part.columns, part.where) or error from None
+
+    @contextmanager
+    def _session(self, what: str, file: StoredFile) -> Iterator[duckdb.DuckDBPyConnection]:
+        import duckdb
+
+        try:
+            yield self._con
+        except duckdb.Error as error:
+            raise unreadable(what, file, error) from None
+
+    @cached_property
+    def _con(self) -> duckdb.DuckDBPyConnection:
+        """One session for all files: opening one takes 15 CPU ms, and a year of daily drops has 1,460 files."""
+        con = connect(self._zone)
+        self._storage.attach(con)
+        return con
+
+    def _each(self, feed: Feed, layout: _Layout | None, days: Sequence[date], use: Callable[[_Part], T]) -> list[T]:
+        """What `use` makes of each file that has rows of `days`; one file is held at a time."""
+        used = []
+        files: list[tuple[StoredFile, date | None]] = []
+        if layout:
+            files += [(layout.daily[day], day) for day in days if day in layout.daily]
+            files += [(file, None) for file in layout.whole]
+        for file, day in files:
+            with self._session(f"{feed.name} of {day or days[0]}", file) as con:
+                if not file.has_rows(con):
+                    continue
+                found = self._rows(con, feed, file, day, days)
+                if found is None:
+                    continue
+                rows, labels = found
+                con.execute(f"create or replace table delivered as select * from {rows}")
                 have = [row[0] for row in con.execute("describe delivered").fetchall()]
-                columns = {**{name: f'"{name}"' for name in feed.columns if name in have}, **columns}
-                columns["event_date"] = f"date '{day}'"  # the day of delivery is the batch's day
-                selected = ", ".join(f'{expression} as "{column}"' for column, expression in columns.items())
-                con.execute(f"create view mapped as select {selected} from delivered")
-                return conform(con, "mapped", feed, self._max_unparsed_share, str(path))
-            except duckdb.Error as error:
-                raise SourceError(
-                    f"{feed.name} of {day}",
-                    found=str(error).splitlines()[0],
-                    wanted=f"a readable {path.suffix[1:]} file with the mapped columns",
-                    fix=f"deliver {path} again or correct the mapping",
-                ) from error
+                columns = {**self._mapping.of(feed.name).selected(have, feed.columns), **labels}
+                used.append(use(_Part(con, file.path, columns)))
+        self._con.execute("drop view if exists mapped; drop table if exists delivered")
+        return used
+
+    def _rows(
+        self, con: duckdb.DuckDBPyConnection, feed: Feed, file: StoredFile, day: date | None, days: Sequence[date]
+    ) -> tuple[str, dict[str, str]] | None:
+        """SQL for the rows of `days` in a file, and the columns that say their day; None when it has none of them.
+
+        Args:
+            day: the day that the file is named after; None for a file of many days.
+        """
+        keep = self._mapping.of(feed.name).keep
+        if day is None and self._day_rule(feed, file) is None:
+            day = next(iter(self.arrived_days()), None)  # a list without days is taken as known from the first one on
+            if day is None or day not in days:
+                return None
+        if day:
+            return f"{file.reader(con)}{f' where {keep}' if keep else ''}", {"event_date": f"date '{day}'"}
+        spool = self._spooled(feed, file)
+        if not any(min(days) <= found <= max(days) for found in spool.days):
+            return None
+        labels = {"event_date": f'"{DAY}"'}
+        if spool.has_undated:
+            labels = {
+                "event_date": f"coalesce(\"{DAY}\", date '{spool.days[0]}')",
+                UNDATED: f"case when \"{DAY}\" is null then 'no business day' end",
+            }
+        return f"{spool.source} where {spool.rows_of(min(days), max(days))}", labels
+
+
+def _day_named(stem: str) -> date | None:
+    """The day that a file is named after."""
+    try:
+        return date.fromisoformat(stem) if len(stem) == 10 else None
+    except ValueError:
+        return None

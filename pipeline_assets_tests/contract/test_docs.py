@@ -88,14 +88,14 @@ def test_other_variables_are_documented() -> None:
 
 def test_the_documented_toml_loads(tmp_path: Path) -> None:
     """The settings example is accepted as it stands, and the mapping example names columns of the contract."""
-    from pipeline_assets.sources.files import read_mapping
+    from pipeline_assets.sources.mapping import read_mapping
 
     settings, mapping = (content for _, content in blocks(CONFIGURATION, "toml"))
     (tmp_path / "shop.toml").write_text(settings)
     (tmp_path / "mapping.toml").write_text(mapping)
     loaded = load_settings({"PIPELINE_CONFIG": str(tmp_path / "shop.toml")})
     assert (loaded.source.kind, loaded.training.label_weeks) == ("files", 8)
-    assert set(read_mapping(tmp_path / "mapping.toml")) == {"purchases", "products"}
+    assert set(read_mapping(tmp_path / "mapping.toml").feeds) == {"purchases", "products"}
 
 
 def test_a_forgotten_or_wrong_row_is_seen() -> None:

@@ -105,7 +105,7 @@ def test_retyped_column_is_blocked_naming_it(con: duckdb.DuckDBPyConnection) -> 
     with pytest.raises(SchemaError) as error:
         delivered(con, quantity="'two'")
     assert error.value.culprit == f"column quantity of {WHERE}"
-    assert error.value.found == "type VARCHAR, 10 of 10 values unreadable"
+    assert error.value.found == "type VARCHAR, 10 of 10 values unreadable on 2017-02-19"
     assert error.value.wanted == "values that read as double"
 
 

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from datetime import date, timedelta
+from datetime import date
 from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet
 import pytest
 
-from pipeline_assets.recommender.errors import ConfigurationError, SchemaError, SourceError
+from pipeline_assets.recommender.errors import SchemaError, SourceError
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.schemas.validation import PARSE_ERRORS
-from pipeline_assets.sources.files import FilesSource, Mapped, read_mapping
+from pipeline_assets.sources.base import SourceCalendar
+from pipeline_assets.sources.files import FilesSource
+from pipeline_assets.sources.mapping import FeedMapping, SourceMapping
 from pipeline_assets_tests import scenario
 
 SUNDAY, MONDAY = date(2017, 2, 12), date(2017, 2, 13)
 PURCHASES, PRODUCTS = FEEDS["purchases"], FEEDS["products"]
 
 
-def source(root: Path, mapping: Mapped | None = None, until: date = scenario.LAST_DAY) -> FilesSource:
-    return FilesSource(root, mapping or {}, until, max_unparsed_share=0.5)
+def source(root: Path, columns: dict[str, str] | None = None) -> FilesSource:
+    calendar = SourceCalendar("America/New_York", scenario.FIRST_DAY, scenario.LAST_DAY)
+    mapping = SourceMapping(None, {"purchases": FeedMapping(columns=columns)} if columns else {})
+    return FilesSource(str(root), mapping, calendar, max_unparsed_share=0.5, spool=root / "spool")
 
 
 def lines(day: date) -> pd.DataFrame:
@@ -37,12 +41,6 @@ def drop(root: Path, frame: pd.DataFrame, day: date, suffix: str, feed: str = "p
         frame.to_csv(path, index=False)
     else:
         frame.to_parquet(path, index=False)
-    return path
-
-
-def mapping_file(folder: Path, text: str) -> Path:
-    path = folder / "mapping.toml"
-    path.write_text(text)
     return path
 
 
@@ -63,25 +61,14 @@ def test_days_of_both_kinds_are_read_together(tmp_path: Path) -> None:
     assert found["event_date"].to_pylist() == [SUNDAY] * 3 + [MONDAY] * 2
 
 
-def test_arrived_days_are_those_with_purchases_up_to_until(tmp_path: Path) -> None:
-    """Products alone make no day; other names are no deliveries; the replay clock hides Monday."""
+def test_only_finished_files_with_a_day_are_deliveries(tmp_path: Path) -> None:
+    """Products alone make no day; a half-written file, notes and a file of another name are none."""
     for day in (MONDAY, SUNDAY):
         drop(tmp_path, lines(day), day, "csv")
     drop(tmp_path, scenario.products(), date(2017, 2, 14), "csv", feed="products")
-    (tmp_path / "purchases" / "notes.txt").write_text("half-written")
-    (tmp_path / "purchases" / "2017-02-15.csv.part").write_text("half-written")
+    for name in ("notes.txt", "2017-02-15.csv.part", "february.csv", "2017-02-30.csv"):
+        (tmp_path / "purchases" / name).write_text("half-written")
     assert source(tmp_path).arrived_days() == [SUNDAY, MONDAY]
-    assert source(tmp_path, until=SUNDAY).arrived_days() == [SUNDAY]
-
-
-def test_closed_day_arrives_with_the_day_before_it(tmp_path: Path) -> None:
-    """Tuesday is closed and follows Monday's drop; a closed day months ahead has not arrived, and reading Tuesday gives no row."""
-    tuesday, christmas = MONDAY + timedelta(days=1), date(2017, 12, 25)
-    for day in (SUNDAY, MONDAY):
-        drop(tmp_path, lines(day), day, "csv")
-    closed = FilesSource(tmp_path, {}, date(2017, 12, 31), max_unparsed_share=0.5, closed_days=(tuesday, christmas))
-    assert closed.arrived_days() == [SUNDAY, MONDAY, tuesday]
-    assert len(closed.read(PURCHASES, [tuesday])) == 0
 
 
 def test_empty_folder_has_no_days(tmp_path: Path) -> None:
@@ -103,7 +90,8 @@ def test_missing_purchases_name_the_day_and_the_wanted_file(tmp_path: Path) -> N
 
 
 def test_missing_change_feed_is_an_empty_table(tmp_path: Path) -> None:
-    """No product changed: no file, no row, the contract's types."""
+    """No product changed: no file of that day, no row, the contract's types."""
+    drop(tmp_path, scenario.products(), date(2017, 2, 14), "csv", feed="products")
     found = source(tmp_path).read(PRODUCTS, [SUNDAY])
     assert len(found) == 0
     assert found.schema.names == [*PRODUCTS.columns, PARSE_ERRORS]
@@ -156,25 +144,12 @@ def test_one_bad_value_in_a_csv_costs_one_row(tmp_path: Path) -> None:
     assert found["amount"].to_pylist() == [3.0, None, 5.0]
 
 
-def test_mapping_gives_contract_names_to_columns_and_expressions(tmp_path: Path) -> None:
-    """kunde is the customer, preis x menge the amount; the other columns keep their names."""
-    path = mapping_file(
-        tmp_path, '[purchases.columns]\ncustomer_id = "kunde"\namount = "preis * menge"\nquantity = "menge"\n'
-    )
-    frame = lines(SUNDAY).rename(columns={"customer_id": "kunde", "quantity": "menge"}).drop(columns="amount")
-    drop(tmp_path, frame.assign(menge=[2, 1, 3], preis=[1.5, 4.0, 2.0]), SUNDAY, "parquet")
-    found = source(tmp_path, read_mapping(path)).read(PURCHASES, [SUNDAY])
-    assert set(found["customer_id"].to_pylist()) == {"cleo"}
-    assert found["quantity"].to_pylist() == [2.0, 1.0, 3.0]
-    assert found["amount"].to_pylist() == [1.5 * 2, 4.0 * 1, 2.0 * 3]
-
-
 def test_mapping_of_text_columns_casts_where_it_calculates(tmp_path: Path) -> None:
     """A CSV's columns are text: `try_cast` makes a price that cannot be read a missing amount of one row."""
     expression = "try_cast(preis as double) * try_cast(menge as double)"
     frame = lines(SUNDAY).drop(columns="amount").assign(menge=[2, 1, 3], preis=["1.5", "free", "2.0"])
     drop(tmp_path, frame, SUNDAY, "csv")
-    found = source(tmp_path, {"purchases": {"amount": expression}}).read(PURCHASES, [SUNDAY])
+    found = source(tmp_path, {"amount": expression}).read(PURCHASES, [SUNDAY])
     assert found["amount"].to_pylist() == [3.0, None, 6.0]
 
 
@@ -183,45 +158,13 @@ def test_mapping_of_text_columns_casts_where_it_calculates(tmp_path: Path) -> No
     ["preiss", "amount +", "cast(product_id as double)"],
     ids=["unknown column", "no SQL", "fails on a value"],
 )
-def test_mapping_that_cannot_be_used_names_feed_and_day(tmp_path: Path, expression: str) -> None:
-    """Whether the expression is wrong or fails on a value, it is a SourceError that says where."""
-    drop(tmp_path, lines(SUNDAY), SUNDAY, "csv")
-    with pytest.raises(SourceError) as error:
-        source(tmp_path, {"purchases": {"amount": expression}}).read(PURCHASES, [SUNDAY])
-    assert error.value.culprit == "purchases of 2017-02-12"
+def test_mapping_that_cannot_be_used_names_column_and_file(tmp_path: Path, expression: str) -> None:
+    """Whether the expression is wrong or fails on a value, the error says which column of which file."""
+    path = drop(tmp_path, lines(SUNDAY), SUNDAY, "csv")
+    with pytest.raises(SchemaError) as error:
+        source(tmp_path, {"amount": expression}).read(PURCHASES, [SUNDAY])
+    assert error.value.culprit == f"column amount of {path}"
     assert "mapping" in error.value.fix
-
-
-def test_no_mapping_file_means_the_contracts_names() -> None:
-    """None is an empty mapping."""
-    assert read_mapping(None) == {}
-
-
-@pytest.mark.parametrize(
-    ("text", "found", "wanted"),
-    [
-        ('[purchases.columns]\nkunde = "customer_id"\n', "kunde", "customer_id"),
-        ('[sales.columns]\namount = "preis"\n', "section [sales]", "purchases, exposures, products, customers"),
-    ],
-)
-def test_mapping_to_an_unknown_column_or_feed_is_refused(tmp_path: Path, text: str, found: str, wanted: str) -> None:
-    """The message has the file, the unknown name and the known ones."""
-    path = mapping_file(tmp_path, text)
-    with pytest.raises(ConfigurationError) as error:
-        read_mapping(path)
-    assert str(path) in error.value.culprit
-    assert error.value.found == found
-    assert wanted in str(error.value.wanted)
-
-
-@pytest.mark.parametrize("content", [b"[purchases.columns\n", b"\xff\xfe", None], ids=["no TOML", "no text", "no file"])
-def test_mapping_file_that_cannot_be_read_is_named(tmp_path: Path, content: bytes | None) -> None:
-    """Whatever is wrong with it."""
-    path = tmp_path / "mapping.toml"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(ConfigurationError, match=str(path)):
-        read_mapping(path)
 
 
 def test_parquet_written_by_the_contract_is_read_as_it_is(tmp_path: Path) -> None:
