@@ -11,6 +11,7 @@ import functools
 import hashlib
 import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import date
@@ -246,6 +247,11 @@ def _environment_value(name: str, value: str) -> Any:
         ) from None
 
 
+def _shown(value: object) -> str:
+    """A value for a message: without user and password, should it be the URL of something."""
+    return re.sub(r"://[^/@\s]*@", "://***@", repr(value))
+
+
 def load_settings(environ: Mapping[str, str]) -> Settings:
     """Build the settings from `environ` and the TOML file it names.
 
@@ -282,7 +288,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         variable = PREFIX + "__".join(str(part) for part in first["loc"]).upper()
         raise ConfigurationError(
             f"setting {key}",
-            found=f"an unknown key with {first['input']!r}" if is_unknown else repr(first["input"]),
+            found=f"an unknown key with {_shown(first['input'])}" if is_unknown else _shown(first["input"]),
             wanted=_known_keys(first["loc"][:-1]) if is_unknown else first["msg"],
             fix=f"correct {variable} or the key {key} in the configuration file",
         ) from None

@@ -82,7 +82,10 @@ def test_retyped_column_is_named(pipeline: Pipeline) -> None:
     rows = len(WORLD.of("purchases", RETYPED))
     text = failure(land(pipeline, RETYPED))
     assert "column quantity of" in text
-    assert f"found type VARCHAR, {rows} of {rows} values unreadable on {RETYPED}; wanted values that read as double" in text
+    assert (
+        f"found type VARCHAR, {rows} of {rows} values unreadable on {RETYPED}; wanted values that read as double"
+        in text
+    )
     assert "deliver it in its declared type" in text
     assert_untouched(pipeline, RETYPED)
 

@@ -94,7 +94,7 @@ def test_unknown_section_in_the_file_names_the_known_ones(tmp_path: Path) -> Non
         ("PIPELINE_TRAINING__NEGATIVE_SHARE", "0", "greater than 0"),
         ("PIPELINE_CALENDAR__WEEK_START", "8", "less than or equal to 7"),
         ("PIPELINE_CALENDAR__UNTIL", "yesterday", "date"),
-        ("PIPELINE_SOURCE__KIND", "ftp", "'sample' or 'files'"),
+        ("PIPELINE_SOURCE__KIND", "ftp", "'sample', 'files' or 'sql'"),
         ("PIPELINE_PROFILE", "test", "'local' or 'production'"),
         ("PIPELINE_STORES__ONLINE_STORE", "redis", "dictionary"),
         ("PIPELINE_TRAINING", "fast", "dictionary"),
@@ -175,9 +175,7 @@ def test_files_without_a_folder_say_which_variable_is_missing() -> None:
     error = refused({"PIPELINE_SOURCE__KIND": "files"})
     assert "source.path" in str(error.wanted)
     assert "PIPELINE_SOURCE__PATH" in error.fix
-    assert load_settings({"PIPELINE_SOURCE__KIND": "files", "PIPELINE_SOURCE__PATH": "/drops"}).source.path == Path(
-        "/drops"
-    )
+    assert load_settings({"PIPELINE_SOURCE__KIND": "files", "PIPELINE_SOURCE__PATH": "/drops"}).source.path == "/drops"
 
 
 def test_digest_changes_with_what_can_change_a_model_only() -> None:
@@ -204,3 +202,33 @@ def test_tools_are_told_their_places_and_to_send_nothing() -> None:
         "False",
         "false",
     )
+
+
+def test_database_without_a_url_says_which_variable_is_missing() -> None:
+    """source.kind = sql alone cannot be used."""
+    assert "PIPELINE_SOURCE__URL" in refused({"PIPELINE_SOURCE__KIND": "sql"}).fix
+
+
+def test_the_databases_url_is_a_secret(tmp_path: Path) -> None:
+    """Given as a value or in a file, it is handed out on request and shown by nothing else."""
+    secret = "postgresql://shop:geheim@db/shop"
+    path = tmp_path / "url"
+    path.write_text(f"{secret}\n")
+    for environ in ({"PIPELINE_SOURCE__URL": secret}, {"PIPELINE_SOURCE__URL_FILE": str(path)}):
+        settings = load_settings({"PIPELINE_SOURCE__KIND": "sql", **environ})
+        assert settings.source.database_url() == secret
+        assert "geheim" not in f"{settings!r} {settings} {settings.model_dump_json()}"
+
+
+def test_missing_url_file_is_named(tmp_path: Path) -> None:
+    """The secret store did not mount it."""
+    settings = load_settings({"PIPELINE_SOURCE__KIND": "sql", "PIPELINE_SOURCE__URL_FILE": str(tmp_path / "gone")})
+    with pytest.raises(ConfigurationError, match="gone"):
+        settings.source.database_url()
+
+
+def test_misspelt_secret_is_not_repeated() -> None:
+    """An unknown key is named with its value, but not with a password in it."""
+    error = refused({"PIPELINE_SOURCE__URLL": "postgresql://shop:geheim@db/shop"})
+    assert "geheim" not in str(error)
+    assert "db/shop" in str(error.found)
