@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import dagster as dg
-from dagster_dbt import DbtCliResource
 
 import pipeline_assets.assets
 import pipeline_assets.checks
 from pipeline_assets import automation
-from pipeline_assets.assets.warehouse import project
 from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import local_lake
 from pipeline_assets.resources.sources import SourceResource
 from pipeline_assets.resources.tracking import Tracking, mlflow_run
 from pipeline_assets.resources.warehouse import Warehouse
-from pipeline_assets.settings import Settings, get_settings
+from pipeline_assets.settings import PROJECT_ROOT, Settings, get_settings
 
 
 def build_defs(settings: Settings) -> dg.Definitions:
@@ -35,9 +30,9 @@ def build_defs(settings: Settings) -> dg.Definitions:
         resources={
             "source": SourceResource(),
             "lake": local_lake(settings.data_dir),
-            # dbt of this environment, whether or not it is activated
-            "dbt": DbtCliResource(project_dir=project, dbt_executable=str(Path(sys.executable).with_name("dbt"))),
-            "warehouse": Warehouse(path=str(settings.data_dir / "marts.duckdb")),
+            "warehouse": Warehouse(
+                project=str(PROJECT_ROOT / "dbt"), scratch=str(settings.data_dir / "dbt"), target=settings.dbt_target
+            ),
             "feature_store": FeatureStoreResource(),
             "mlflow": mlflow_run.configured({"tracking_uri": settings.mlflow_uri, "artifact_root": artifact_root}),
             "tracking": Tracking(tracking_uri=settings.mlflow_uri, artifact_root=artifact_root),

@@ -28,7 +28,6 @@ NOT_SETTINGS = {
     "PIPELINE_CONFIG",
     "PIPELINE_DAGSTER_STORAGE",
     "PIPELINE_WAREHOUSE_PATH",
-    "PIPELINE_DBT_TARGET",
 }  # read by dagster.yaml, dbt
 
 
@@ -145,6 +144,7 @@ class Settings(_Section):
 
     profile: Literal["local", "production"] = "local"
     data_dir: Path = PROJECT_ROOT / "data"
+    dbt_target: Literal["duckdb", "postgres"] = "duckdb"  # where the marts are built; PIPELINE_PG_* say where that is
     source: SourceSettings = SourceSettings()
     calendar: CalendarSettings = CalendarSettings()
     validation: ValidationSettings = ValidationSettings()
@@ -299,7 +299,8 @@ def tool_environment(settings: Settings) -> dict[str, str]:
     return {
         "DAGSTER_HOME": str(PROJECT_ROOT),
         "PIPELINE_DAGSTER_STORAGE": str(settings.data_dir / "dagster"),
-        "PIPELINE_WAREHOUSE_PATH": str(settings.data_dir / "marts.duckdb"),
+        "PIPELINE_WAREHOUSE_PATH": str(settings.data_dir / "dbt" / "marts.duckdb"),
+        "PIPELINE_DBT_TARGET": settings.dbt_target,
         "DO_NOT_TRACK": "1",
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",

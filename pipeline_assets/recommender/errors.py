@@ -56,3 +56,7 @@ class NotEnoughData(PipelineError):
 
 class RunFailed(PipelineError):
     """A Dagster run that was started from here failed."""
+
+
+class BuildFailed(PipelineError):
+    """dbt could not build the marts, or a data test found rows that must not be."""

@@ -182,8 +182,10 @@ class Lake(dg.ConfigurableResource):
             found[day] = found.get(day, 0) + rows
         return found
 
-    def files(self, table: str, start: date | None = None, end: date | None = None) -> list[str]:
-        """The data files of the current version: an explicit list, because a glob would also read replaced ones."""
+    def files(
+        self, table: str, start: date | None = None, end: date | None = None, version: int | None = None
+    ) -> list[str]:
+        """The data files of a version or the newest one: an explicit list, because a glob would also read replaced ones."""
         if not self.exists(table):
             return []
         filters: list[tuple[str, str, str]] = []
@@ -191,7 +193,7 @@ class Lake(dg.ConfigurableResource):
             filters.append(("event_date", ">=", start.isoformat()))
         if end:
             filters.append(("event_date", "<=", end.isoformat()))
-        return sorted(self._open(table).file_uris(filters or None))
+        return sorted(self._open(table, version).file_uris(filters or None))
 
     def days(self, table: str) -> set[date]:
         """Days that have rows."""

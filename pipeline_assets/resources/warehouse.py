@@ -1,91 +1,140 @@
-"""The dbt step's own DuckDB file: prepared from a lake snapshot, built by dbt, published back to the lake.
+"""The marts: built by dbt from a snapshot of the lake, published back to it, in groups of days that fit into memory.
 
-Nobody else opens the file (a DuckDB writer excludes even readers), so the step runs in pool `warehouse` of one.
+A build knows nothing of the builds before it: it reads validated rows of its own days, and exposures of the days before that may
+still be valid. So days can be built in any order, again, or after a crash, with the same result (docs/adr/0017-marts-by-groups-of-days.md).
+dbt runs one build at a time, in pool `warehouse` of one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import date
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
-import pyarrow
 
+from pipeline_assets.recommender.errors import BuildFailed
+from pipeline_assets.resources.content import DayContent
+from pipeline_assets.resources.dbt_runner import DbtProjectRunner, NodeResult, failed
+from pipeline_assets.resources.engines import Engine, Snapshot, engine_of
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.schemas.feeds import FEEDS
-from pipeline_assets.sources.landing import groups
+from pipeline_assets.sources.landing import groups, groups_of_rows
 
-MARTS = (
-    "fct_purchases",
-    "fct_store_promotions",
-    "fct_campaign_mailings",
-    "fct_coupons",
-    "dim_products",
-    "dim_customers",
+# mart -> its grain, which orders the rows of a day. Published in this order: a day that is in fct_purchases is in all.
+MARTS: dict[str, tuple[str, ...]] = {
+    "fct_store_promotions": ("product_id", "store_id", "valid_from", "valid_to"),
+    "fct_campaign_mailings": ("campaign_id", "customer_id", "campaign_type", "valid_from", "valid_to"),
+    "fct_coupons": ("campaign_id", "product_id", "valid_from", "valid_to"),
+    "dim_products": ("product_id",),
+    "dim_customers": ("customer_id",),
+    "fct_purchases": ("order_id", "customer_id", "product_id"),
+}
+PROMOTION_DAYS = (
+    21  # a promotion counts for so long after it became known; also in dbt_project.yml and for the features
 )
-_LARGE = "fct_store_promotions"  # 20 M rows on the sample: published in groups of days
+BUILD_ROWS = 3_000_000  # rows of a build: 1 CPU s of dbt's own beside 6 of the database
+PUBLISH_ROWS = 600_000  # rows on their way to the lake: 0.1 GB, several times while they are sorted and written
+
+
+@dataclass
+class Published:
+    """What one run did to the marts: content of each day, and what dbt said of each model and test."""
+
+    content: dict[str, dict[date, DayContent]] = field(default_factory=dict)
+    results: dict[str, list[NodeResult]] = field(default_factory=dict)
+
+    def add(self, results: Sequence[NodeResult]) -> None:
+        for result in results:
+            self.results.setdefault(result.unique_id, []).append(result)
 
 
 class Warehouse(dg.ConfigurableResource):
-    """The DuckDB file of the dbt project, by path."""
+    """The dbt project and its target."""
 
-    path: str
+    project: str
+    scratch: str
+    target: str = "duckdb"
+    build_rows: int = BUILD_ROWS
 
-    def prepare(self, lake: Lake, first: date, last: date) -> None:
-        """Point schema `lake` at the files of validated days up to `last`, and set the run window.
+    def _runner(self) -> DbtProjectRunner:
+        return DbtProjectRunner(Path(self.project), Path(self.scratch), self.target)
 
-        Promotions may begin two weeks before the window, so exposures of that time are listed as well.
+    def run(self, lake: Lake, days: Sequence[date], marts: Sequence[str], run_id: str, published: Published) -> None:
+        """Build `marts`, and what they need, for `days`, and publish them; `published` is filled as it goes.
+
+        Days are taken in groups of about `build_rows` rows. A group is published when all its data tests have passed; its marts
+        are replaced one after the other, `fct_purchases` last.
+
+        Raises:
+            BuildFailed: naming the first model or test that failed; the groups before it are published, this one is as it was.
+            ConfigurationError: the target's database cannot be used.
         """
-        import duckdb
+        runner = self._runner()
+        engine = engine_of(runner.credentials())
+        selection = () if set(marts) == set(MARTS) else ("--select", *(f"+{mart}" for mart in marts))
+        versions = {table: lake.version(table) for table in map("validated/{}".format, FEEDS) if lake.exists(table)}
+        rows = _rows(lake)
+        try:
+            for group in (
+                g for stretch in groups(days, len(days)) for g in groups_of_rows(stretch, rows, self.build_rows)
+            ):
+                engine.prepare(snapshot(lake, group[0], group[-1], versions))
+                results = runner.build("--exclude-resource-type", "unit_test", *selection)
+                published.add(results)
+                if bad := failed(results):
+                    raise _failure(bad, group)
+                for mart in (name for name in MARTS if name in marts):
+                    content = published.content.setdefault(mart, {})
+                    for part, rows in _parts(engine, mart, group):
+                        content |= lake.replace_days(f"warehouse/{mart}", rows, part, run_id, inputs=versions)
+        finally:
+            engine.close()
 
-        Path(self.path).parent.mkdir(parents=True, exist_ok=True)
-        with duckdb.connect(self.path) as con:
-            con.execute("create schema if not exists lake")
-            con.execute(
-                "create or replace table lake.run_window as select ?::date as first_day, ?::date as last_day",
-                [first, last],
-            )
-            for feed in FEEDS.values():
-                files = lake.files(f"validated/{feed.name}", first, last)
-                con.execute(f"create or replace view lake.{feed.name} as {_reader(files, feed.arrow_schema)}")
-
-    def publish(
-        self, lake: Lake, days: Sequence[date], run_id: str
-    ) -> dict[str, tuple[dict[date, int], dict[date, str]]]:
-        """Copy the marts' rows of `days` to `warehouse/<mart>` in the lake.
-
-        Returns:
-            For each mart the row count and the content digest of every day.
-        """
-        import duckdb
-
-        result = {}
-        with duckdb.connect(self.path, read_only=True) as con:
-            for mart in MARTS:
-                counts: dict[date, int] = {}
-                digests: dict[date, str] = {}
-                for group in groups(days, 28 if mart == _LARGE else 400):
-                    # every column in the order: the rows of a mart have no duplicates, so this order is canonical
-                    rows = con.sql(
-                        f"select * from warehouse.{mart} where event_date between '{group[0]}' and '{group[-1]}' order by all"
-                    ).to_arrow_table()
-                    for day, content in lake.replace_days(f"warehouse/{mart}", rows, group, run_id).items():
-                        counts[day], digests[day] = content.rows, content.digest
-                result[mart] = (counts, digests)
-        return result
+    def unit_tests(self) -> list[NodeResult]:
+        """Run dbt's unit tests of the models; they take the columns of their inputs from schema `lake`, and no row."""
+        runner = self._runner()
+        engine = engine_of(runner.credentials())
+        engine.prepare(Snapshot(date.min, date.min, {feed: [] for feed in FEEDS}, {feed: [] for feed in FEEDS}))
+        try:
+            return runner.test("--select", "test_type:unit")
+        finally:
+            engine.close()
 
 
-def _reader(files: list[str], schema: pyarrow.Schema) -> str:
-    if not files:
-        types = {
-            "string": "varchar",
-            "double": "double",
-            "bool": "boolean",
-            "date32[day]": "date",
-            "timestamp[us, tz=UTC]": "timestamptz",
-        }
-        columns = ", ".join(f"cast(null as {types[str(field.type)]}) as {field.name}" for field in schema)
-        return f"select {columns} where false"
-    listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
-    return f"select * from read_parquet([{listed}], hive_partitioning = true, hive_types = {{'event_date': date}})"
+def snapshot(lake: Lake, first: date, last: date, versions: dict[str, int]) -> Snapshot:
+    """Files and passed days of each feed: the window's, and for exposures also those that may still be valid in it."""
+    early = {"exposures": first - timedelta(days=PROMOTION_DAYS)}
+    start = {feed: early.get(feed, first) for feed in FEEDS}
+    return Snapshot(
+        first,
+        last,
+        {feed: lake.files(f"validated/{feed}", start[feed], last, versions.get(f"validated/{feed}")) for feed in FEEDS},
+        {feed: lake.passed_days([feed], start[feed], last) for feed in FEEDS},
+    )
+
+
+def _rows(lake: Lake) -> dict[date, int]:
+    """Rows of each validated day, of all feeds together."""
+    total: dict[date, int] = {}
+    for feed in FEEDS:
+        for day, rows in lake.rows_by_day(f"validated/{feed}").items():
+            total[day] = total.get(day, 0) + rows
+    return total
+
+
+def _parts(engine: Engine, mart: str, days: Sequence[date]) -> Iterator[tuple[list[date], object]]:
+    for part in groups_of_rows(days, engine.count(mart, days), PUBLISH_ROWS):
+        yield part, engine.rows(mart, part, MARTS[mart])
+
+
+def _failure(bad: Sequence[NodeResult], days: Sequence[date]) -> BuildFailed:
+    first = bad[0]
+    more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+    return BuildFailed(
+        f"dbt {first.name} on {days[0]} to {days[-1]}{more}",
+        found=" ".join(first.message.split()),
+        wanted="a built model" if not first.is_test else "no row that breaks the test",
+        fix="look at the rows with the compiled SQL that dbt names, correct the feed or the model, and run the days again",
+    )

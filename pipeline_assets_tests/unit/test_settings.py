@@ -196,7 +196,7 @@ def test_secret_is_not_shown() -> None:
 def test_tools_are_told_their_places_and_to_send_nothing() -> None:
     """Telemetry is off in each of them."""
     found = tool_environment(load_settings({"PIPELINE_DATA_DIR": "/d"}))
-    assert found["PIPELINE_WAREHOUSE_PATH"] == "/d/marts.duckdb"
+    assert found["PIPELINE_WAREHOUSE_PATH"] == "/d/dbt/marts.duckdb"
     assert (found["DO_NOT_TRACK"], found["FEAST_USAGE"], found["DBT_SEND_ANONYMOUS_USAGE_STATS"]) == (
         "1",
         "False",
