@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -76,24 +75,20 @@ def validate(meter: Meter, copies: int, days: Sequence[date]) -> None:
 
 
 def marts(meter: Meter, copies: int, days: Sequence[date]) -> None:
-    """Prepare the snapshot, `dbt build`, publish the marts."""
+    """Groups of days: `dbt build` in this process, and publishing, as the asset does it."""
     from pipeline_assets.resources.lake import local_lake
-    from pipeline_assets.resources.warehouse import Warehouse
+    from pipeline_assets.resources.warehouse import MARTS, Published, Warehouse
     from pipeline_assets.settings import PROJECT_ROOT, get_settings
 
     settings = get_settings()
-    lake, warehouse = local_lake(settings.data_dir), Warehouse(path=str(settings.data_dir / "marts.duckdb"))
-    with meter.part("prepare"):
-        warehouse.prepare(lake, min(days), max(days))
-    with meter.part("dbt build"):
-        dbt = Path(sys.executable).with_name("dbt")
-        command = [str(dbt), "--quiet", "build", "--exclude-resource-type", "unit_test"]
-        subprocess.run(command, cwd=PROJECT_ROOT / "dbt", check=True)
-    with meter.part("publish") as noted:
-        published = warehouse.publish(lake, days, RUN_ID)
-        noted["rows"] = sum(sum(rows.values()) for rows, _ in published.values())
-    for mart, (rows, _) in published.items():
-        meter.facts[f"rows.{mart}"] = sum(rows.values())
+    scratch = str(settings.data_dir / "dbt")
+    warehouse = Warehouse(project=str(PROJECT_ROOT / "dbt"), scratch=scratch, target=settings.dbt_target)
+    published = Published()
+    with meter.part("build and publish") as noted:
+        warehouse.run(local_lake(settings.data_dir), days, list(MARTS), RUN_ID, published)
+        noted["rows"] = sum(found.rows for content in published.content.values() for found in content.values())
+    for mart, content in published.content.items():
+        meter.facts[f"rows.{mart}"] = sum(found.rows for found in content.values())
 
 
 def features(meter: Meter, copies: int, days: Sequence[date]) -> None:
