@@ -90,7 +90,8 @@ def validated(feed: str, rows: pd.DataFrame, out: Path) -> pd.DataFrame:
     from pipeline_assets.schemas.feeds import FEEDS
 
     schema = FEEDS[feed].schema
-    rows = rows.reset_index(drop=True)
+    # pandera names every row of a repeated key, the first as well: repeats go before it looks
+    rows = rows.drop_duplicates(FEEDS[feed].key).reset_index(drop=True)
     try:
         schema.validate(rows.astype({name: column.dtype.type for name, column in schema.columns.items()}), lazy=True)
         bad, valid = rows.iloc[:0], rows
@@ -105,15 +106,19 @@ def validated(feed: str, rows: pd.DataFrame, out: Path) -> pd.DataFrame:
 def marts(purchases: pd.DataFrame, exposures: pd.DataFrame, out: Path) -> pd.DataFrame:
     """One row per product, store and promotion; one per product in an order, with what was promoted that day."""
     shown = exposures[exposures["channel"].isin(["display", "mailer"])]
+    # max of strings in a groupby is a Python loop in pandas (minutes); sorting and keeping the last is the same, vectorised
     sides = [
-        shown[shown["channel"] == channel].groupby(_SHOWN, as_index=False)["placement"].max().rename(columns={"placement": f"{channel}_placement"})
+        shown[shown["channel"] == channel]
+        .sort_values("placement")
+        .drop_duplicates(_SHOWN, keep="last")[[*_SHOWN, "placement"]]
+        .rename(columns={"placement": f"{channel}_placement"})
         for channel in ("display", "mailer")
-    ]  # fmt: skip
+    ]
     promotions = sides[0].merge(sides[1], on=_SHOWN, how="outer")
     promotions.to_parquet(out / "fct_store_promotions.parquet")
     orders = purchases.groupby(["order_id", "product_id", "event_date"], as_index=False).agg(
-        customer_id=("customer_id", "min"),
-        store_id=("store_id", "min"),
+        customer_id=("customer_id", "first"),
+        store_id=("store_id", "first"),
         quantity=("quantity", "sum"),
         amount=("amount", "sum"),
         discount=("discount", "sum"),
