@@ -72,7 +72,6 @@ def whole_days(meter: Meter, days: Sequence[date]) -> None:
 
 def cut(meter: Meter, days: Sequence[date]) -> None:
     """Take away the first given day and all later ones from every table, as if they had not arrived."""
-    import duckdb
     from deltalake import DeltaTable
 
     from pipeline_assets.settings import get_settings
@@ -83,11 +82,6 @@ def cut(meter: Meter, days: Sequence[date]) -> None:
         table = DeltaTable(str(log.parent))
         if "event_date" in [field.name for field in table.schema().fields]:
             table.delete(f"event_date >= '{day}'")
-    if (root / "marts.duckdb").exists():
-        with duckdb.connect(str(root / "marts.duckdb")) as con:
-            query = "select table_name from information_schema.columns where table_schema = 'warehouse' and column_name = 'event_date'"
-            for (name,) in con.execute(query).fetchall():
-                con.execute(f"delete from warehouse.{name} where event_date >= ?", [day])
 
 
 WAYS = {"day": nightly, "library": library_days, "champion": champion, "every_day": whole_days, "cut": cut}

@@ -24,13 +24,11 @@ FIRST, LAST = date(2017, 1, 1), date(2017, 12, 31)
 
 
 def environment(data_dir: Path) -> dict[str, str]:
-    """What places a process in `data_dir`; sections of the pipeline's configuration come from nowhere else."""
-    return {
-        "PIPELINE_DATA_DIR": str(data_dir),
-        "PIPELINE_DAGSTER_STORAGE": str(data_dir / "dagster"),
-        "PIPELINE_WAREHOUSE_PATH": str(data_dir / "marts.duckdb"),
-        "DO_NOT_TRACK": "1",
-    }
+    """What places a process, and every tool under it, in `data_dir`."""
+    from pipeline_assets.settings import load_settings, tool_environment
+
+    place = {"PIPELINE_DATA_DIR": str(data_dir)}
+    return place | tool_environment(load_settings(place))
 
 
 def run_stage(
