@@ -2,9 +2,11 @@
 PYTHON ?= python3.11
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
+ENGINES ?= $(HOME)/.cache/pipeline-assets
+engine = $(ENGINES)/$(1)-$(shell sha256sum requirements-$(1).lock | cut -c1-12)
 DBT_SOURCES := $(shell find dbt -name '*.sql' -o -name '*.yml' | grep -v dbt/target)
 
-.PHONY: setup run test check dev serve bench lock
+.PHONY: setup run test check dev serve bench lock engines engines-snowflake
 
 setup: .venv/.installed dbt/target/manifest.json
 
@@ -28,6 +30,17 @@ bench: setup
 
 lock: # needs uv
 	{ echo '# Every package pinned with hashes, for Python 3.11 on Linux. Written by `make lock` (CONTRIBUTING.md).'; uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --no-header --extra sample --extra test pyproject.toml; } > requirements.lock.new && mv requirements.lock.new requirements.lock
+
+# Engines whose packages do not go with ours: an environment each, made from its own lock and kept until the lock changes.
+engines: engines-snowflake
+
+engines-snowflake: $(call engine,snowflake)/.installed
+	$(<D)/bin/python -m pytest pipeline_assets_tests/sources/test_source_contract.py
+
+$(ENGINES)/%/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r requirements-$(firstword $(subst -, ,$*)).lock
+	touch $@
 
 # pip compiles bytecode as it installs; the second line compiles what the API imports under -O (its start takes seconds less).
 .venv/.installed: requirements.lock setup.cfg pyproject.toml

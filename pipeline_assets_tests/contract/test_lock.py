@@ -55,9 +55,10 @@ def declared(*extras: str) -> list[Requirement]:
     ]
 
 
-def test_every_pin_is_hashed_and_nothing_else_is_there() -> None:
+@pytest.mark.parametrize("lock", [path.name for path in files("requirements*.lock")])
+def test_every_pin_is_hashed_and_nothing_else_is_there(lock: str) -> None:
     """No entry without a version and a SHA-256, no index, no link, no option."""
-    assert lock_faults((ROOT / "requirements.lock").read_text()) == []
+    assert lock_faults((ROOT / lock).read_text()) == []
 
 
 def test_no_package_is_pinned_twice() -> None:

@@ -207,7 +207,7 @@ def test_renamed_column_is_named(deliver: Deliver) -> None:
     with pytest.raises(SchemaError) as error:
         deliver(lines().rename(columns={"betrag": "umsatz"})).read(PURCHASES, [SUNDAY])
     assert error.value.culprit.startswith("column amount of")
-    assert "betrag" in str(error.value.found)
+    assert "betrag" in str(error.value.found).lower()  # Snowflake names are in capitals
     assert error.value.fix
 
 
@@ -269,7 +269,7 @@ def test_expression_that_fails_is_named(deliver: Deliver) -> None:
     with pytest.raises(PipelineError) as error:
         deliver(lines(), mapping=with_columns(amount="cast(nichts as integer)")).read(PURCHASES, [SUNDAY])
     assert error.value.culprit.startswith("column amount of")
-    assert "nichts" in str(error.value.found)
+    assert "nichts" in str(error.value.found).lower()
 
 
 # Moments
@@ -353,7 +353,8 @@ def test_row_without_a_day_is_kept_with_the_first_day(deliver: Deliver, kind: Ki
     """A line without a time: it is not lost; where rows say their day, it waits unreadable among those of the first."""
     frame = lines()
     frame.loc[1, "zeit"] = None
-    source = deliver(frame)
+    # as text: fakesnow 0.12.1 answers a missing moment by 1970-01-01
+    source = deliver(frame.assign(zeit=frame["zeit"].map(lambda moment: moment.isoformat(" "), na_action="ignore")))
     sunday = in_order(source.read(PURCHASES, [SUNDAY]))
     if kind.days_by_name:
         assert sunday["event_ts"].null_count == 1

@@ -1,0 +1,5 @@
+"""Fixtures of the sources' tests."""
+
+from __future__ import annotations
+
+from pipeline_assets_tests.snowflake_server import snowflake  # noqa: F401
