@@ -303,6 +303,7 @@ def tool_environment(settings: Settings) -> dict[str, str]:
         "PIPELINE_DBT_TARGET": settings.dbt_target,
         "DO_NOT_TRACK": "1",
         "DAGSTER_DISABLE_TELEMETRY": "1",
+        "DAGSTER_EVENT_BATCH_SIZE": "200",  # events of a range run are stored together (resources/event_log.py)
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "FEAST_USAGE": "False",
