@@ -328,3 +328,10 @@ def with_until(day: date) -> Settings:
     os.environ[f"{PREFIX}CALENDAR__UNTIL"] = day.isoformat()
     get_settings.cache_clear()
     return get_settings()
+
+
+def with_data_dir(folder: Path) -> Settings:
+    """The settings of this process, and of those it starts, with everything that is written in `folder`."""
+    os.environ[f"{PREFIX}DATA_DIR"] = str(folder)
+    get_settings.cache_clear()
+    return get_settings()

@@ -57,10 +57,12 @@ def features(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.Mater
     names = sorted(key.path[-1] for key in context.selected_asset_keys)
     digests: dict[str, list[str]] = {name: [] for name in names}
     for day in days_of(context):
+        inputs = lake.versions(f"warehouse/{mart}" for mart in MARTS)
         with marts_as_of(lake, day, threads=1) as con:
             snapshot = Snapshot(con, day)
             for name in names:
-                metadata = write_features(lake, name, stamped(COMPUTE[name](snapshot), day), day, context.run.run_id)
+                rows = stamped(COMPUTE[name](snapshot), day)
+                metadata = write_features(lake, name, rows, day, context.run.run_id, inputs)
                 context.add_asset_metadata(metadata, asset_key=[GROUP, name], partition_key=day.isoformat())
                 digests[name].append(metadata["digest"])
     for name in names:

@@ -9,7 +9,7 @@ from pipeline_assets.assets.common import ML_TEAM, each_day, png
 from pipeline_assets.partitions import daily
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import Lake
-from pipeline_assets.resources.training_data import build_training_set, training_weeks
+from pipeline_assets.resources.training_data import TRAINING_INPUTS, TRAINING_SET, build_training_set, training_weeks
 from pipeline_assets.resources.training_run import train_and_log
 from pipeline_assets.settings import get_settings
 
@@ -51,14 +51,15 @@ def training_set(
 ) -> dg.MaterializeResult:
     def one_day(day: date) -> dict[str, Any]:
         weeks = training_weeks(lake, day, get_settings())
+        inputs = lake.versions(TRAINING_INPUTS)
         table = build_training_set(lake, feature_store, day, weeks, get_settings().training, context.log.info)
-        content = lake.replace_days("training/training_set", table, [day], context.run.run_id)[day]
+        content = lake.replace_days(TRAINING_SET, table, [day], context.run.run_id, inputs=inputs)[day]
         return {
             "dagster/row_count": content.rows,
             "digest": content.digest,
             "label_weeks": [str(d) for d in (*weeks.training, *weeks.early_stopping)],
             "positives": int(table["label"].to_numpy().sum()),
-            "table": lake.uri("training/training_set"),
+            "table": lake.uri(TRAINING_SET),
         }
 
     return each_day(context, one_day)

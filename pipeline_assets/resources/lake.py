@@ -122,6 +122,10 @@ class Lake(dg.ConfigurableResource):
         commit()
         return found
 
+    def versions(self, tables: Iterable[str]) -> dict[str, int]:
+        """The newest version of each table that exists: taken before reading, it is what a commit names as its inputs."""
+        return {table: self.version(table) for table in tables if self.exists(table)}
+
     def create(self, table: str, schema: pyarrow.Schema, partition_by: str | None = "event_date") -> None:
         """An empty table, unless it is there already."""
         import deltalake
@@ -303,9 +307,11 @@ def local_lake(data_dir: Path) -> Lake:
     return Lake(root=str(data_dir / "lake"))
 
 
-def write_features(lake: Lake, name: str, rows: pyarrow.Table, day: date, run_id: str) -> dict[str, Any]:
-    """Replace a day of `features/<name>`; returns its metadata."""
-    content = lake.replace_days(f"features/{name}", rows, [day], run_id)[day]
+def write_features(
+    lake: Lake, name: str, rows: pyarrow.Table, day: date, run_id: str, inputs: Mapping[str, int]
+) -> dict[str, Any]:
+    """Replace a day of `features/<name>`, computed from these versions of the marts; returns its metadata."""
+    content = lake.replace_days(f"features/{name}", rows, [day], run_id, inputs=inputs)[day]
     return {
         "dagster/row_count": content.rows,
         "digest": content.digest,

@@ -14,7 +14,7 @@ from pipeline_assets.recommender.errors import BlockedPartition, NotEnoughData
 from pipeline_assets.recommender.split import Weeks, weeks_before
 from pipeline_assets.recommender.training_set import Catalogue, label_week, targets_of
 from pipeline_assets.resources.feature_store import FeatureStoreResource
-from pipeline_assets.resources.lake import Lake
+from pipeline_assets.resources.lake import VERDICTS, Lake
 from pipeline_assets.resources.snapshots import require_marts
 from pipeline_assets.settings import Settings, TrainingSettings
 
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
     from feast import FeatureStore
 
 FEATURE_TABLES = ("features/customer", "features/product", "features/customer_product")
+TRAINING_SET = "training/training_set"
+TRAINING_INPUTS = (
+    *FEATURE_TABLES,
+    "warehouse/fct_purchases",
+    "warehouse/dim_products",
+    VERDICTS,
+)  # all that it is built from
 PURCHASE_COLUMNS = ["customer_id", "product_id", "order_id", "event_date", "quantity", "amount", "discount"]
 
 
