@@ -13,10 +13,15 @@ from typing import Any
 import dagster as dg
 
 from pipeline_assets.monitoring.retraining import decide_retraining
+from pipeline_assets.recommender.errors import NotEnoughData
 from pipeline_assets.resources.alerts import Alert, Alerts
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.sources import SourceResource
+from pipeline_assets.resources.training_data import training_cutoffs
+from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.settings import get_settings
+from pipeline_assets.sources.landing import landed_batches
+from pipeline_assets.sources.late import redelivered, stale_features
 
 RUNBOOK = "docs/runbook.md"
 MAX_DAYS_A_TICK = 7  # after three days down the sensor catches up in order without flooding the queue
@@ -107,6 +112,51 @@ def new_day(
             partition_key=day.isoformat(),
             tags={"started_by": "sensor new_day"},
         )
+
+
+@dg.sensor(
+    name="late_data",
+    jobs=[ingest, build_features],
+    minimum_interval_seconds=600,
+    description="Lands a day again whose delivery has changed, and computes features again that were made from it: the cut-offs that training "
+    "will read. Looks back calendar.late_days; older corrections are a backfill that a person starts.",
+)
+def late_data(
+    context: dg.SensorEvaluationContext, source: SourceResource, lake: Lake, alerts: Alerts
+) -> Iterator[dg.RunRequest | dg.SkipReason]:
+    arrived = source.arrived_days()
+    if not arrived:
+        yield dg.SkipReason("no business day has arrived")
+        return
+    late = redelivered(source.changed_days, lake, arrived[-1], get_settings().calendar.late_days)
+    for day, feeds in list(late.items())[:MAX_DAYS_A_TICK]:
+        batches = [landed_batches(lake, FEEDS[feed], day, day)[day].digest[:12] for feed in feeds]
+        summary = f"{', '.join(feeds)} of {day} changed after the day was landed"
+        details = {"day": str(day), "feeds": feeds}
+        alerts.send(Alert("late_data", "info", summary, f"{RUNBOOK}#late-data", datetime.now(UTC), details))
+        yield dg.RunRequest(
+            run_key=f"late-{day}-{'-'.join(batches)}",  # of what it supersedes: another correction has another key
+            job_name=ingest.name,
+            partition_key=day.isoformat(),
+            tags={"started_by": "sensor late_data", "reason": summary},
+        )
+    if late:
+        return  # what depends on these days is looked at when they are landed
+    try:
+        cutoffs = training_cutoffs(lake, arrived[-1], get_settings())
+    except NotEnoughData as error:
+        yield dg.SkipReason(f"no training reads features yet: {error}")
+        return
+    stale = stale_features(lake, cutoffs)
+    for day, reasons in list(stale.items())[:MAX_DAYS_A_TICK]:
+        yield dg.RunRequest(
+            run_key=f"stale-{day}-{lake.version('warehouse/fct_purchases')}",
+            job_name=build_features.name,
+            partition_key=day.isoformat(),
+            tags={"started_by": "sensor late_data", "reason": "; ".join(reasons)},
+        )
+    if not stale:
+        yield dg.SkipReason("every landed day is as it was delivered, and nothing that training reads is stale")
 
 
 @dg.schedule(
@@ -225,4 +275,4 @@ def alert_on_failure(context: dg.RunFailureSensorContext, alerts: Alerts) -> Non
 
 
 SCHEDULES = [weekly_training]
-SENSORS = [new_day, retrain_on_drift, alert_on_failure]
+SENSORS = [new_day, late_data, retrain_on_drift, alert_on_failure]

@@ -14,23 +14,28 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_assets.recommender.errors import RunFailed, SourceError
 from pipeline_assets.resources.lake import Lake, local_lake
 from pipeline_assets.resources.sources import build_source
-from pipeline_assets.resources.training_data import training_weeks
+from pipeline_assets.resources.training_data import TRAINING_SET, training_cutoffs
+from pipeline_assets.resources.versions import stale_days, sweep
+from pipeline_assets.resources.warehouse import MARTS
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.settings import Settings, get_settings
+from pipeline_assets.sources.base import Source
 from pipeline_assets.sources.landing import groups
+from pipeline_assets.sources.late import ReopeningSource, redelivered, stale_features
 
 if TYPE_CHECKING:
     import dagster as dg
 
 Say = Callable[[str], None]
 WORKERS = 2
+KILLED_WRITERS = timedelta(hours=24)  # a file that no commit names after this time is nobody's any more
 _QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 
@@ -110,7 +115,8 @@ class Loop:
             SourceError: no day has arrived.
             RunFailed: from the first run that failed; a later pass goes on there.
         """
-        days = build_source(self._settings, datetime.now().astimezone()).arrived_days()
+        source = build_source(self._settings, datetime.now().astimezone())
+        days = source.arrived_days()
         if not days:
             raise SourceError(
                 "source",
@@ -119,15 +125,12 @@ class Loop:
                 fix="check source.path and the clock",
             )
         day = days[-1]
+        if removed := sweep(local_lake(self._settings.data_dir), datetime.now(UTC) - KILLED_WRITERS):
+            self._say(f"removed {len(removed)} files that a killed run had left")
         try:
-            self._ingest(days)
+            self._ingest(days, self._late(source, day))
             self._end_workers()
-            lake, horizon = local_lake(self._settings.data_dir), self._settings.training.horizon_days
-            weeks = training_weeks(lake, day, self._settings)
-            newest = weeks.evaluation[-1]
-            # cut-offs whose week is not over yet: the next training needs them, and no later day's run goes back for them
-            still_open = [d for d in lake.passed_days(FEEDS, newest, day) if (d - newest).days % horizon == 0]
-            self._features(sorted({*weeks.all, *still_open, day}))
+            self._features(training_cutoffs(local_lake(self._settings.data_dir), day, self._settings))
             self._end_workers()
             self._one("training", "train, evaluate, decide", day, "training/model", "evaluation/promotion")
             self._one(
@@ -140,7 +143,19 @@ class Loop:
             )
         finally:
             self._end_workers()
+        for table, stale in stale_days(local_lake(self._settings.data_dir), [TRAINING_SET]).items():
+            self._say(f"{table} is stale: {'; '.join(stale[max(stale)])}; the next training replaces it")
         return day
+
+    def _late(self, source: Source, newest: date) -> list[date]:
+        """Landed days that were delivered again."""
+        if not isinstance(source, ReopeningSource):
+            return []
+        lake, look_back = local_lake(self._settings.data_dir), self._settings.calendar.late_days
+        late = redelivered(source.changed_days, lake, newest, look_back)
+        for day, feeds in late.items():
+            self._say(f"  LATE {day}: {', '.join(feeds)} changed after the day was landed")
+        return list(late)
 
     def _end_workers(self) -> None:
         """Give back the workers' memory: a heavy stage must not find the previous one's peak still held (4 GB in all)."""
@@ -154,11 +169,11 @@ class Loop:
         done = [self._instance.get_materialized_partitions(dg.AssetKey(key.split("/"))) for key in keys]
         return [day for day in days if not all(day.isoformat() in partitions for partitions in done)]
 
-    def _ingest(self, days: Sequence[date]) -> None:
+    def _ingest(self, days: Sequence[date], late: Sequence[date]) -> None:
         lake = local_lake(self._settings.data_dir)
         passed = set(lake.passed_days(FEEDS, days[0], days[-1]))
         landed = self._missing(days, *(f"validated/{feed}" for feed in FEEDS))
-        feeds = sorted({*landed, *(day for day in days if day not in passed)})  # a blocked day is tried again
+        feeds = sorted({*landed, *late, *(day for day in days if day not in passed)})  # a blocked day is tried again
         self._say(f"land and validate: {len(days)} days, {len(feeds)} to do")
         for group in groups(feeds, len(feeds) or 1):
             alone = tuple(f"{layer}/exposures" for layer in ("raw", "validated"))  # as heavy as the others together
@@ -174,13 +189,18 @@ class Loop:
         for day in days:
             if day not in passed:
                 self._say(f"  BLOCKED {day}: {_why(lake, day)}")
-        marts = [day for day in self._missing(days, "warehouse/fct_purchases") if day in passed]
+        stale = stale_days(lake, [f"warehouse/{mart}" for mart in MARTS]).values()
+        outdated = {day for of_mart in stale for day in of_mart}
+        marts = sorted(day for day in {*self._missing(days, "warehouse/fct_purchases"), *outdated} if day in passed)
         self._say(f"marts: {len(days)} days, {len(marts)} to do")
         for group in groups(marts, len(marts) or 1):
             self._run([Task("marts", f"dbt build, {group[0]} to {group[-1]}", tuple(group))])
 
     def _features(self, days: Sequence[date]) -> None:
-        missing = self._missing(days, "features/customer", "features/product", "features/customer_product")
+        stale = stale_features(local_lake(self._settings.data_dir), days)
+        missing = sorted(
+            {*stale, *self._missing(days, "features/customer", "features/product", "features/customer_product")}
+        )
         self._say(f"features: {len(days)} as-of days (weekly cut-offs and the newest day), {len(missing)} to do")
         self._run([Task("features", f"as of {day}", (day,)) for day in missing])
 

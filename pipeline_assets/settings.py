@@ -76,6 +76,9 @@ class CalendarSettings(_Section):
     clock: Literal["replay", "wall"] = "replay"  # replay: `until` says which day it is; wall: yesterday is complete
     until: date | None = None  # replay clock: no day after this one has arrived yet
     closed_days: tuple[date, ...] = (date(2017, 12, 25),)  # the shop is shut: no purchases is what is expected
+    late_days: int = pydantic.Field(
+        28, ge=0
+    )  # a delivery that changes within this many days re-opens its day by itself
     holdout_start: date | None = date(2017, 11, 13)  # windows from here on are read through one counted door
 
 
@@ -190,6 +193,7 @@ class Settings(_Section):
         """SHA-256 of what can change a model: everything but places and servers."""
         kept = self.model_dump(mode="json", include={"calendar", "validation", "training"})
         kept["calendar"].pop("until")
+        kept["calendar"].pop("late_days")
         kept["training"].pop("threads")
         return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 

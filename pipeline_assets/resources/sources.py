@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -10,6 +11,8 @@ import dagster as dg
 from pipeline_assets.schemas.feeds import Feed
 from pipeline_assets.settings import Settings, get_settings
 from pipeline_assets.sources.base import Source, SourceCalendar
+from pipeline_assets.sources.landing import LandedBatch
+from pipeline_assets.sources.late import ReopeningSource
 
 
 def newest_complete_day(settings: Settings, now: datetime) -> date:
@@ -57,6 +60,11 @@ class SourceResource(dg.ConfigurableResource):
 
     def arrived_days(self) -> list[date]:
         return self._source().arrived_days()
+
+    def changed_days(self, feed: Feed, landed: Mapping[date, LandedBatch]) -> list[date]:
+        """Landed days whose delivery is another now; none where the source never changes."""
+        source = self._source()
+        return source.changed_days(feed, landed) if isinstance(source, ReopeningSource) else []
 
     def read(self, feed: Feed, days: list[date]):  # type: ignore[no-untyped-def]  # pyarrow.Table; see Source.read
         return self._source().read(feed, days)

@@ -16,6 +16,7 @@ from pipeline_assets.recommender.training_set import Catalogue, label_week, targ
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import VERDICTS, Lake
 from pipeline_assets.resources.snapshots import require_marts
+from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.settings import Settings, TrainingSettings
 
 if TYPE_CHECKING:
@@ -115,6 +116,15 @@ def training_weeks(lake: Lake, day: date, settings: Settings) -> Weeks:
         evaluation_weeks=chosen.evaluation_weeks,
         usable_days=set(lake.passed_days(["purchases"], calendar.first_day, day)),
     )
+
+
+def training_cutoffs(lake: Lake, day: date, settings: Settings) -> list[date]:
+    """As-of days whose features a training run as of `day`, or one of the next weeks, reads: the weekly cut-offs and `day` itself."""
+    weeks, horizon = training_weeks(lake, day, settings), settings.training.horizon_days
+    newest = weeks.evaluation[-1]
+    # cut-offs whose week is not over yet: the next training needs them, and no later day's run goes back for them
+    still_open = [d for d in lake.passed_days(FEEDS, newest, day) if (d - newest).days % horizon == 0]
+    return sorted({*weeks.all, *still_open, day})
 
 
 def build_training_set(

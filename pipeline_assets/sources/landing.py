@@ -35,6 +35,25 @@ class Batch:
     digest: str
 
 
+@dataclass(frozen=True)
+class LandedBatch(Batch):
+    """The newest batch of a day, and when it was landed."""
+
+    recorded_at: datetime
+
+
+def landed_batches(lake: Lake, feed: Feed, first: date, last: date) -> dict[date, LandedBatch]:
+    """The newest batch of each day from `first` to `last` that was ever landed."""
+    if not lake.exists(BATCHES):
+        return {}
+    newest: dict[date, LandedBatch] = {}
+    for row in lake.read(BATCHES, first, last).sort_by("recorded_at").to_pylist():
+        if row.pop("feed") == feed.name:
+            del row["run_id"]
+            newest[row["event_date"]] = LandedBatch(feed.name, **row)
+    return newest
+
+
 def groups(days: Sequence[date], size: int) -> Iterator[list[date]]:
     """Consecutive days, at most `size` together; a gap starts a new group."""
     current: list[date] = []
