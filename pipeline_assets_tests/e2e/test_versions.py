@@ -13,7 +13,7 @@ from pipeline_assets.resources.versions import stale_days
 from pipeline_assets_tests.e2e.first_run import FirstRun
 from pipeline_assets_tests.shop import NEWEST, Pipeline, Shop
 
-CORRECTED = date(2017, 3, 1)  # in the window of cut-off 02-26, before cut-offs 03-05 and 03-12
+CORRECTED = date(2017, 2, 8)  # a training label week, and before cut-off 02-12 and all later ones
 
 
 @pytest.fixture(scope="module")
@@ -58,8 +58,8 @@ def test_what_was_made_from_it_is_stale(corrected: Pipeline) -> None:
     """Features as of the day or later, and the training set; not the marts, which the run built again, and not what is older."""
     stale = stale_days(corrected.lake)
     assert set(stale) == {"features/customer", "features/product", "features/customer_product", "training/training_set"}
-    assert min(stale["features/customer"]) == date(2017, 3, 5)
-    assert stale["features/customer"][date(2017, 3, 5)] == [f"warehouse/fct_purchases of {CORRECTED} changed"]
+    assert min(stale["features/customer"]) == date(2017, 2, 12)
+    assert stale["features/customer"][date(2017, 2, 12)] == [f"warehouse/fct_purchases of {CORRECTED} changed"]
 
 
 def test_a_past_training_set_is_rebuilt_exactly(shop: Shop, corrected: Pipeline) -> None:
