@@ -11,7 +11,7 @@ that a value that cannot be read costs one row.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -35,6 +35,7 @@ from pipeline_assets.sources.base import (
     unmapped,
 )
 from pipeline_assets.sources.derived import DERIVED, derive
+from pipeline_assets.sources.landing import LandedBatch, differing
 from pipeline_assets.sources.mapping import SourceMapping
 from pipeline_assets.sources.spool import DAY, DayRule, Spooled, spooled, unreadable
 from pipeline_assets.sources.storage import EXTENSIONS, Storage, StoredFile
@@ -171,6 +172,24 @@ class FilesSource:
                 fix="deliver the day",
             )
         return rows
+
+    def changed_days(self, feed: Feed, landed: Mapping[date, LandedBatch]) -> list[date]:
+        """Landed days whose files were written again since, and hold other rows. A file that is gone changes nothing."""
+        layout = self._layout(feed.name)
+        if layout is None:
+            return []
+        suspects = {
+            day
+            for day, batch in landed.items()
+            if day in layout.daily and layout.daily[day].changed_at > batch.recorded_at
+        }
+        for file in layout.whole if self._is_dated(feed, layout) else ():
+            of_file = set(self._spooled(feed, file).days)
+            suspects |= {day for day in of_file & set(landed) if file.changed_at > landed[day].recorded_at}
+        return differing(self, feed, sorted(suspects), landed)
+
+    def _is_dated(self, feed: Feed, layout: _Layout) -> bool:
+        return all(self._day_rule(feed, file) is not None for file in layout.whole)
 
     def peek(self, feed: Feed, day: date, rows: int) -> Peek:
         def look(part: _Part) -> Peek:

@@ -12,7 +12,7 @@ from datetime import date, datetime
 
 import pyarrow
 
-from pipeline_assets.resources.content import in_order
+from pipeline_assets.resources.content import contents, in_order
 from pipeline_assets.resources.lake import BATCHES, Lake
 from pipeline_assets.schemas.feeds import Feed
 from pipeline_assets.schemas.validation import PARSE_ERRORS, ValidationPolicy, Verdict, validate
@@ -112,6 +112,16 @@ def land_days(
         batches += landed
         size = max(1, min(len(days), rows_at_once * len(group) // max(len(rows), 1)))
     return batches
+
+
+def differing(source: Source, feed: Feed, suspects: Sequence[date], landed: Mapping[date, LandedBatch]) -> list[date]:
+    """Those of `suspects` that differ from what was landed, by content: for sources whose own signs only say that a day may have."""
+    different = []
+    for day in sorted(suspects):
+        content = contents(in_order(source.read(feed, [day]), feed.key), [day])[day]
+        if content.digest != landed[day].digest:
+            different.append(day)
+    return different
 
 
 def _quarantine(feed: Feed, quarantined: pyarrow.Table, run_id: str) -> pyarrow.Table:

@@ -11,11 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
 from typing import Protocol, runtime_checkable
 
-from pipeline_assets.resources.content import contents, in_order
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.versions import stale_days
 from pipeline_assets.schemas.feeds import FEEDS, Feed
-from pipeline_assets.sources.base import Source
 from pipeline_assets.sources.landing import LandedBatch, landed_batches
 
 
@@ -30,16 +28,6 @@ class ReopeningSource(Protocol):
             landed: the newest batch of each day.
         """
         ...
-
-
-def differing(source: Source, feed: Feed, suspects: Sequence[date], landed: Mapping[date, LandedBatch]) -> list[date]:
-    """Those of `suspects` that differ from what was landed, by content: for sources whose own signs only say that a day may have."""
-    different = []
-    for day in sorted(suspects):
-        content = contents(in_order(source.read(feed, [day]), feed.key), [day])[day]
-        if content.digest != landed[day].digest:
-            different.append(day)
-    return different
 
 
 def redelivered(

@@ -6,6 +6,7 @@
     from = "verkauf"                  # folder, file or table; default: the feed's name
     filter = "storniert = 'nein'"     # rows to keep; the others are not part of the feed
     day = "buchungstag"               # business day; default: the file's name, else event_date, else event_ts
+    changed = "geaendert"             # sql: when a row was last changed, so that corrections in place re-open their day
     [purchases.columns]               # contract column = SQL expression over the table's columns
     customer_id = "kunde"
 
@@ -25,7 +26,7 @@ from typing import Any
 from pipeline_assets.recommender.errors import ConfigurationError
 from pipeline_assets.schemas.feeds import FEEDS
 
-_KEYS = ("from", "filter", "day", "columns")
+_KEYS = ("from", "filter", "day", "changed", "columns")
 _QUOTED = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"")
 _NO_EXPRESSION = re.compile(r";|--|/\*")  # ends or hides the rest of the statement it is put into
 
@@ -38,12 +39,14 @@ class FeedMapping:
         place: folder or file below the source's root, or table (or select) of the database.
         keep: SQL expression; rows for which it is not true are not part of the feed.
         day: SQL expression of the business day.
+        changed: SQL expression of the moment at which a row was last changed; only databases use it.
         columns: contract column -> SQL expression; columns that are not named are taken by their name.
     """
 
     place: str = ""
     keep: str = ""
     day: str = ""
+    changed: str = ""
     columns: Mapping[str, str] = field(default_factory=dict)
 
     def selected(self, have: list[str], contract: list[str]) -> dict[str, str]:
@@ -101,11 +104,12 @@ def _section(path: Path, feed: str, section: Any) -> FeedMapping:
                 f"one of {', '.join(FEEDS[feed].columns)}",
                 "rename the key",
             )
-    texts = {key: _text(where, key, section[key]) for key in ("from", "filter", "day") if key in section}
+    texts = {key: _text(where, key, section[key]) for key in ("from", "filter", "day", "changed") if key in section}
     return FeedMapping(
         place=texts.get("from", ""),
         keep=texts.get("filter", ""),
         day=texts.get("day", ""),
+        changed=texts.get("changed", ""),
         columns={column: _text(f"{where[:-1]}.columns]", column, value) for column, value in columns.items()},
     )
 

@@ -31,6 +31,7 @@ from pipeline_assets.sources.base import (
 )
 from pipeline_assets.sources.database import Database, Refused, literal
 from pipeline_assets.sources.derived import DERIVED, derive
+from pipeline_assets.sources.landing import LandedBatch, differing
 from pipeline_assets.sources.mapping import SourceMapping
 from pipeline_assets.sources.sql_rows import edges, in_days, kind_of, to_arrow
 
@@ -244,6 +245,49 @@ class SqlSource:
             answers = self._ask(feed, sa.union_all(*questions), lambda result: result.scalars().all())  # type: ignore[arg-type]
             found |= {date.fromisoformat(answer) for answer in answers}
         return found
+
+    def changed_days(self, feed: Feed, landed: Mapping[date, LandedBatch]) -> list[date]:
+        """Landed days that have another number of rows now, or a row that was changed since (mapping key `changed`), and differ.
+
+        Without `changed` a row that is corrected in place is not noticed: its day has as many rows as before.
+        """
+        if not landed or not self._exists(feed):
+            return []
+        columns, have = self._columns(feed)
+        day = None if self._is_list(feed, columns) else self._day(feed, columns, have)
+        if day is None:
+            return []
+        counts = self._counts(feed, day, sorted(landed))
+        suspects = {one for one, rows in counts.items() if rows and rows != landed[one].rows}
+        if changed := self._mapping.of(feed.name).changed:
+            suspects |= self._touched(feed, day, changed, landed) & {one for one, rows in counts.items() if rows}
+        return differing(self, feed, sorted(suspects), landed)
+
+    def _counts(self, feed: Feed, day: _Day, days: Sequence[date]) -> dict[date, int]:
+        import sqlalchemy as sa
+
+        found: dict[date, int] = {}
+        for start in range(0, len(days), _QUESTIONS_AT_ONCE):
+            questions = [
+                self._select(feed, sa.literal(one.isoformat()).label("day"), sa.func.count().label("rows")).where(
+                    self._in_days(day, one, one)
+                )
+                for one in days[start : start + _QUESTIONS_AT_ONCE]
+            ]
+            answers = self._ask(feed, sa.union_all(*questions), lambda result: result.all())  # type: ignore[arg-type]
+            found |= {date.fromisoformat(str(one)): int(rows) for one, rows in answers}
+        return found
+
+    def _touched(self, feed: Feed, day: _Day, changed: str, landed: Mapping[date, LandedBatch]) -> set[date]:
+        """Days of rows that were changed after the oldest of these batches was landed."""
+        import sqlalchemy as sa
+
+        since = min(batch.recorded_at for batch in landed.values())
+        moment = sa.literal_column(f"({changed})", type_=sa.DateTime(timezone=True))
+        condition = self._in_days(day, min(landed), max(landed)) & (moment > since)
+        statement = self._select(feed, day.column.label("day")).where(condition).distinct()
+        values = self._ask(feed, statement, lambda result: [row[0] for row in result])
+        return (self._days_of(values) if values else set()) & set(landed)
 
     # Rows
 

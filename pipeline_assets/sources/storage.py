@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,11 +36,13 @@ class StoredFile:
         path: as DuckDB opens it.
         name: without the folder.
         version: changes when the content does (size and time of change).
+        changed_at: when it was last written or put there.
     """
 
     path: str
     name: str
     version: str
+    changed_at: datetime
 
     @property
     def stem(self) -> str:
@@ -68,6 +71,10 @@ class StoredFile:
         if "json" not in self.extension:
             return True
         return bool(con.execute(f"select exists(from read_ndjson_objects({_quoted(self.path)}))").fetchall()[0][0])
+
+
+def _moment(nanoseconds: int) -> datetime:
+    return datetime.fromtimestamp(nanoseconds / 1e9, UTC)
 
 
 def is_table(name: str) -> bool:
@@ -159,7 +166,16 @@ class Storage:
             states = [(child, child.stat()) for child in paths]
         except OSError as error:
             raise self._failed(error) from None
-        return [StoredFile(str(child), child.name, f"{stat.st_size}-{stat.st_mtime_ns}") for child, stat in states]
+        return [
+            # a file that was moved or copied here with its old time of writing has a new time of change
+            StoredFile(
+                str(child),
+                child.name,
+                f"{stat.st_size}-{stat.st_mtime_ns}",
+                _moment(max(stat.st_mtime_ns, stat.st_ctime_ns)),
+            )
+            for child, stat in states
+        ]
 
     def _listed_remote(self, place: str) -> list[StoredFile] | None:
         from pyarrow.fs import FileSelector, FileType
@@ -174,7 +190,12 @@ class Storage:
         except OSError as error:
             raise self._failed(error) from None
         return [
-            StoredFile(f"{system.type_name}://{info.path}", info.base_name, f"{info.size}-{info.mtime_ns}")
+            StoredFile(
+                f"{system.type_name}://{info.path}",
+                info.base_name,
+                f"{info.size}-{info.mtime_ns}",
+                _moment(info.mtime_ns),
+            )
             for info in infos
             if info.type == FileType.File
         ]

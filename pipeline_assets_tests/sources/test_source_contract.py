@@ -15,9 +15,13 @@ import pyarrow
 import pytest
 
 from pipeline_assets.recommender.errors import PipelineError, SchemaError, SourceError
+from pipeline_assets.resources.content import contents
+from pipeline_assets.resources.content import in_order as canonical
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.schemas.validation import PARSE_ERRORS
 from pipeline_assets.sources.base import InspectableSource, SourceCalendar
+from pipeline_assets.sources.landing import LandedBatch
+from pipeline_assets.sources.late import ReopeningSource
 from pipeline_assets.sources.mapping import FeedMapping, SourceMapping
 from pipeline_assets_tests.postgres import Postgres
 from pipeline_assets_tests.sources.kinds import DAY, KINDS, Delivery, Kind
@@ -415,3 +419,32 @@ def test_peek_shows_values_before_their_types(deliver: Deliver) -> None:
     found = deliver(lines()).peek(PURCHASES, SATURDAY, 10)
     assert found.mapped["order_id"].to_pylist() == ["B1"]
     assert found.unmapped == ()
+
+
+# Late and corrected deliveries
+
+
+def landed(source: InspectableSource, days: list[date], at: datetime) -> dict[date, LandedBatch]:
+    """The batches that landing these days at that time would have recorded."""
+    found = contents(canonical(source.read(PURCHASES, days), "event_id"), days)
+    return {day: LandedBatch("purchases", day, "b", one.rows, one.digest, at) for day, one in found.items()}
+
+
+def test_a_day_with_other_rows_than_were_landed_has_changed(deliver: Deliver) -> None:
+    """Monday had one line when it was landed and has two now; Saturday and Sunday are as they were. A day that was not landed is not late."""
+    source = deliver(lines())
+    assert isinstance(source, ReopeningSource)
+    before = landed(source, [SATURDAY, SUNDAY, MONDAY], datetime(2017, 2, 14, tzinfo=UTC))
+    assert source.changed_days(PURCHASES, before) == []
+    before[MONDAY] = replace(before[MONDAY], rows=1, digest="of one line")
+    assert source.changed_days(PURCHASES, before) == [MONDAY]
+    del before[MONDAY]
+    assert source.changed_days(PURCHASES, before) == []
+
+
+def test_a_feed_that_is_not_there_has_not_changed(deliver: Deliver) -> None:
+    """Exposures are absent; products are derived from purchases and follow them."""
+    source = deliver(lines())
+    assert isinstance(source, ReopeningSource)
+    batch = LandedBatch("", SUNDAY, "b", 0, "none", datetime(2017, 2, 14, tzinfo=UTC))
+    assert [source.changed_days(feed, {SUNDAY: batch}) for feed in (EXPOSURES, PRODUCTS)] == [[], []]
