@@ -24,18 +24,20 @@ def test_no_mapping_file_means_the_contracts_names() -> None:
 
 
 def test_everything_a_section_may_say(tmp_path: Path) -> None:
-    """Zone, place, filter, day and columns; a feed that is not written down is known to be so."""
+    """Zone, place, filter, day, time of change and columns; a feed that is not written down is known to be so."""
     text = """
     time_zone = "Europe/Berlin"
     [purchases]
     from = "verkauf"
     filter = "storno = 'nein; -- nie'"
     day = "buchungstag"
+    changed = "geaendert"
     [purchases.columns]
     amount = "preis * menge"
     """
     mapping = read_mapping(mapping_file(tmp_path, text))
-    wanted = FeedMapping("verkauf", "storno = 'nein; -- nie'", "buchungstag", {"amount": "preis * menge"})
+    columns = {"amount": "preis * menge"}
+    wanted = FeedMapping("verkauf", "storno = 'nein; -- nie'", "buchungstag", "geaendert", columns)
     assert mapping == SourceMapping("Europe/Berlin", {"purchases": wanted})
     assert "products" not in mapping.feeds
 
@@ -55,7 +57,12 @@ def test_columns_are_taken_by_name_and_the_mapping_has_the_last_word() -> None:
         ('timezone = "UTC"\n', "", "key timezone", "time_zone"),
         ('time_zone = "Berlin"\n', "key time_zone", "'Berlin'", "Europe/Berlin"),
         ("time_zone = 1\n", "key time_zone", "1", "Europe/Berlin"),
-        ('[purchases]\ntable = "x"\nwhere = "y"\n', "[purchases]", "table, where", "from, filter, day, columns"),
+        (
+            '[purchases]\ntable = "x"\nwhere = "y"\n',
+            "[purchases]",
+            "table, where",
+            "from, filter, day, changed, columns",
+        ),
         ("[purchases]\nfilter = true\n", "[purchases], key filter", "True", "a text"),
         ('[purchases]\nday = " "\n', "[purchases], key day", "' '", "a text"),
         ("purchases = 1\n", "[purchases]", "1", "a table [purchases]"),
