@@ -20,10 +20,13 @@ import tenacity
 
 from pipeline_assets.recommender.errors import BlockedPartition, NotEnoughData
 from pipeline_assets.resources.content import DayContent, contents, from_json, to_json
+from pipeline_assets.schemas.batches import Profile
 from pipeline_assets.schemas.validation import Verdict
 
 VERDICTS = "ledger/verdicts"
 BATCHES = "ledger/batches"
+_PLAIN = ("feed", "event_date", "status", "rows_read", "rows_valid", "rows_quarantined")  # of a verdict, as it is stored
+_LISTS = ("reasons", "blocked_by", "warnings")
 COMPACT_EVERY = 64  # appends to a ledger: its files stay few, so that reading it does not slow down over the years
 # Old versions are what reproduction stands on: delta-rs would otherwise delete commits after 30 days by the wall clock.
 KEEP_HISTORY = {
@@ -140,7 +143,7 @@ class Lake(dg.ConfigurableResource):
         import deltalake
 
         self.create(table, rows.schema, partition_by=None)
-        deltalake.write_deltalake(self.uri(table), rows, mode="append")
+        deltalake.write_deltalake(self.uri(table), rows, mode="append", schema_mode="merge")
         opened = self._open(table)
         if opened.version() % COMPACT_EVERY == 0:
             opened.optimize.compact()
@@ -228,9 +231,11 @@ class Lake(dg.ConfigurableResource):
     def record_verdicts(self, verdicts: Iterable[Verdict], run_id: str, recorded_at: datetime) -> None:
         rows = [
             {
-                **asdict(v),
-                "reasons": list(v.reasons),
-                "rules": json.dumps(v.rules, sort_keys=True),
+                **{name: getattr(v, name) for name in _PLAIN},
+                **{name: list(getattr(v, name)) for name in _LISTS},
+                "rules": json.dumps(dict(v.rules), sort_keys=True),
+                "flagged": json.dumps(dict(v.flagged), sort_keys=True),
+                "profile": json.dumps(asdict(v.profile), sort_keys=True) if v.profile else None,
                 "run_id": run_id,
                 "recorded_at": recorded_at,
             }
@@ -244,8 +249,8 @@ class Lake(dg.ConfigurableResource):
                 ("rows_read", pyarrow.int64()),
                 ("rows_valid", pyarrow.int64()),
                 ("rows_quarantined", pyarrow.int64()),
-                ("reasons", pyarrow.list_(pyarrow.string())),
-                ("rules", pyarrow.string()),
+                *((name, pyarrow.list_(pyarrow.string())) for name in _LISTS),
+                *((name, pyarrow.string()) for name in ("rules", "flagged", "profile")),
                 ("run_id", pyarrow.string()),
                 ("recorded_at", pyarrow.timestamp("us", "UTC")),
             ]
@@ -261,12 +266,13 @@ class Lake(dg.ConfigurableResource):
             filters=[("feed", "=", feed), ("event_date", ">=", start), ("event_date", "<=", end)]
         )
         for row in table.sort_by("recorded_at").to_pylist():
-            stored = {
-                name: row[name]
-                for name in ("feed", "event_date", "status", "rows_read", "rows_valid", "rows_quarantined")
-            }
+            stored = json.loads(row["profile"]) if row.get("profile") else None  # an older ledger has none
             newest[row["event_date"]] = Verdict(
-                **stored, reasons=tuple(row["reasons"] or ()), rules=json.loads(row["rules"])
+                **{name: row[name] for name in _PLAIN},
+                **{name: tuple(row.get(name) or ()) for name in _LISTS},
+                rules=json.loads(row["rules"]),
+                flagged=json.loads(row.get("flagged") or "{}"),
+                profile=Profile(**stored) if stored else None,
             )
         return newest
 

@@ -6,7 +6,8 @@ the name of the check. Types are the contract's, after mapping: ids are strings,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import pandas as pd
 import pandera.pandas as pa
@@ -16,7 +17,17 @@ from pandera.engines import pandas_engine
 _TEXT = pd.StringDtype("pyarrow")
 _DAY = pandas_engine.DateTime(unit="us")  # type: ignore[call-arg]  # a dataclass field that mypy does not see
 _TS = pd.DatetimeTZDtype("us", "UTC")
-_ID = [pa.Check.str_length(1, 128, name="id_length")]
+
+# Control characters, and what a decoder leaves of bytes that it cannot read: signs of a broken encoding or a broken export.
+UNREADABLE = "[\\x00-\\x1f\\x7f-\\x9f\ufffd]"
+
+
+def is_readable(values: pd.Series) -> pd.Series:
+    """Text without a character of `UNREADABLE`."""
+    return ~values.str.contains(UNREADABLE, regex=True)
+
+
+_ID = [pa.Check.str_length(1, 128, name="id_length"), pa.Check(is_readable, name="id_readable")]
 
 
 def _id(description: str, nullable: bool = False, unique: bool = False) -> pa.Column:
@@ -24,7 +35,7 @@ def _id(description: str, nullable: bool = False, unique: bool = False) -> pa.Co
 
 
 def _text(description: str) -> pa.Column:
-    checks = [pa.Check.str_length(max_value=1024, name="text_length")]
+    checks = [pa.Check.str_length(max_value=1024, name="text_length"), pa.Check(is_readable, name="text_readable")]
     return pa.Column(_TEXT, checks=checks, nullable=True, description=description)
 
 
@@ -73,7 +84,13 @@ EXPOSURES = pa.DataFrameSchema(
         "valid_to": pa.Column(_DAY, nullable=False, description="last business day it is shown"),
         "event_date": _EVENT_DATE,
     },
-    checks=[pa.Check(lambda df: df["valid_from"] <= df["valid_to"], name="valid_range")],
+    checks=[
+        pa.Check(
+            lambda df: df["valid_from"] <= df["valid_to"],
+            name="valid_range",
+            statistics={"columns": ["valid_from", "valid_to"]},  # the columns that it reads: only these are converted
+        )
+    ],
     name="exposures",
     description="One row: one product shown to shoppers of a store or to a customer, known from `event_date` on.",
 )
@@ -114,15 +131,31 @@ class Feed:
         schema: the declaration of its columns and row rules; `schema.name` is the feed's name.
         key: the column that identifies a row within a day; exact repeats of it have no effect.
         may_be_empty: change feeds have quiet days; a day without purchases is a broken upstream and is blocked.
+        timestamp: the column with the moment, which has to lie within the business day.
+        actor: the column that says who did it; one actor with thousands of rows a day is a machine.
+        references: column -> the feed whose key it has to be known in, up to that day.
+        measures: positive numbers whose typical size is compared with the days before (batch rule `shift`).
+        has_volume: the number of rows is compared with the same weekdays before (batch rule `volume`). Change feeds and
+            exposures come in bursts: 2017's exposures have 0 rows on most days and 450,000 on Sundays.
     """
 
     schema: pa.DataFrameSchema
     key: str
     may_be_empty: bool
+    timestamp: str | None = None
+    actor: str | None = None
+    references: Mapping[str, str] = field(default_factory=dict)
+    measures: tuple[str, ...] = ()
+    has_volume: bool = False
 
     @property
     def name(self) -> str:
         return str(self.schema.name)
+
+    @property
+    def is_compared(self) -> bool:
+        """Whether any batch rule compares a day of it with earlier days."""
+        return self.has_volume or bool(self.measures)
 
     @property
     def columns(self) -> list[str]:
@@ -149,8 +182,17 @@ class Feed:
 FEEDS: dict[str, Feed] = {
     feed.name: feed
     for feed in (
-        Feed(PURCHASES, key="event_id", may_be_empty=False),
-        Feed(EXPOSURES, key="event_id", may_be_empty=True),
+        Feed(
+            PURCHASES,
+            key="event_id",
+            may_be_empty=False,
+            timestamp="event_ts",
+            actor="customer_id",
+            references={"product_id": "products"},
+            measures=("amount", "quantity"),
+            has_volume=True,
+        ),
+        Feed(EXPOSURES, key="event_id", may_be_empty=True, actor="customer_id"),
         Feed(PRODUCTS, key="product_id", may_be_empty=True),
         Feed(CUSTOMERS, key="customer_id", may_be_empty=True),
     )

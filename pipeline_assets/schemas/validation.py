@@ -1,44 +1,67 @@
-"""Row rules and day verdicts, evaluated from the pandera declarations.
+"""One call judges a feed: row rules say which rows go to quarantine, batch rules which days are blocked.
 
-The rules are pandera checks, but they are evaluated one vectorised mask at a time instead of through
-`schema.validate(lazy=True)`: that builds one failure case per bad cell and does not end when every row is bad
-(48 CPU s and 1.8 GB on 1.47 M rows, then stopped), while a mask costs the same however many rows are bad.
+Row rules are in `rows.py`, batch rules in `batches.py`; every rule is listed in docs/validation.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
+from typing import Literal
+from zoneinfo import ZoneInfo
 
 import numpy as np
-import pandas as pd
 import pyarrow
+import pyarrow.compute as pc
 
+from pipeline_assets.schemas import rows as row_rules
+from pipeline_assets.schemas.batches import BatchPolicy, Finding, History, Profile, compare, nulls, profile
 from pipeline_assets.schemas.feeds import Feed
+from pipeline_assets.schemas.rows import BOT, DUPLICATE, PARSE_ERRORS, Rule, to_pandas
 
-PARSE_ERRORS = "parse_errors"  # text of values that could not be read as their declared type, from the source layer
-DUPLICATE = "duplicate"  # exact repeats have no effect: set aside, but not a sign of a bad day
+__all__ = ["DUPLICATE", "PARSE_ERRORS", "ValidationPolicy", "Validated", "Verdict", "to_pandas", "validate"]
+
+NO_SIGN_OF_A_BAD_DAY = (DUPLICATE, BOT)  # set aside, and not counted as bad rows
+KEPT_CHARACTERS = 2_000  # of a value in quarantine: enough to see what it is; a field may be gigabytes
+NO_HISTORY = History()
 
 
 @dataclass(frozen=True)
 class ValidationPolicy:
-    """When a day is blocked.
+    """When a row is quarantined and a day is blocked, as far as the declaration does not say.
 
     Args:
-        max_bad_share: share of a day's rows that may break a rule (repeats not counted).
+        max_bad_share: share of a day's rows that may break a rule (repeats and bots not counted).
         max_unparsed_share: share of unreadable values in one column from which the column counts as retyped.
         closed_days: business days on which the shop is shut, so that an empty day is not a broken upstream.
+        accepted_days: days that a person looked at: the rules that compare with earlier days only tell.
+        time_zone: the shop's; without it moments are not compared with their business day.
+        day_tolerance: how far outside its business day a moment may lie.
+        max_actor_rows: rows of one customer and day; above it all of them are a bot's. 2017 has 184 at most.
+        references: what becomes of rows whose product was never in the products feed.
+        first_day: from which day on the products feed must be known without a gap for `references` to say anything.
+        batch: limits of the rules that compare a day with earlier ones.
     """
 
     max_bad_share: float
     max_unparsed_share: float
     closed_days: frozenset[date] = frozenset()
+    accepted_days: frozenset[date] = frozenset()
+    time_zone: str | None = None
+    day_tolerance: timedelta = timedelta(hours=1)
+    max_actor_rows: int = 1_000
+    references: Literal["off", "flag", "quarantine"] = "flag"
+    first_day: date | None = None
+    batch: BatchPolicy = BatchPolicy()
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is known about one feed on one business day. No verdict means no work."""
+    """What is known about one feed on one business day. No verdict means no work.
+
+    `warnings`, `flagged` and `profile` describe the day and take no part in comparing verdicts.
+    """
 
     feed: str
     event_date: date
@@ -47,115 +70,205 @@ class Verdict:
     rows_valid: int
     rows_quarantined: int
     reasons: tuple[str, ...] = ()
-    rules: dict[str, int] = field(default_factory=dict)  # rule -> quarantined rows
+    rules: Mapping[str, int] = field(default_factory=dict)  # rule -> quarantined rows
+    blocked_by: tuple[str, ...] = ()  # names of the batch rules, one for each reason
+    warnings: tuple[str, ...] = field(default=(), compare=False)
+    flagged: Mapping[str, int] = field(default_factory=dict, compare=False)  # rule -> valid rows that it points out
+    profile: Profile | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Validated:
-    """Result of one call. `valid` has the feed's columns; `quarantined` has them plus rule and reason."""
+    """Result of one call. `valid` has the feed's columns and rows of passed days; `quarantined` has them plus rule and reason."""
 
     valid: pyarrow.Table
     quarantined: pyarrow.Table
     verdicts: tuple[Verdict, ...]
 
 
-def to_pandas(feed: Feed, table: pyarrow.Table) -> pd.DataFrame:
-    """Arrow to the pandas types the schema declares (strings stay in Arrow memory)."""
-    columns = {}
-    for name in feed.columns:
-        values = table.column(name)
-        if pyarrow.types.is_date(values.type):
-            values = values.cast(pyarrow.timestamp("us"))
-        columns[name] = values.to_pandas(types_mapper={pyarrow.string(): pd.StringDtype("pyarrow")}.get)
-    return pd.DataFrame(columns)
+class _Marks:
+    """Per row the first rule that it breaks: 0 for none, otherwise one more than the rule's place in `rules`."""
+
+    def __init__(self, n_rows: int) -> None:
+        self.code = np.zeros(n_rows, dtype=np.int16)
+        self.rules: list[Rule] = []
+
+    def add(self, rule: Rule) -> None:
+        fresh = rule.broken & (self.code == 0) if self.rules else rule.broken
+        if fresh.any():
+            self.rules.append(Rule(rule.name, rule.why, fresh, rule.values))
+            self.code[fresh] = len(self.rules)
+
+    @property
+    def clean(self) -> np.ndarray:
+        return self.code == 0
 
 
-def _first_broken_rule(feed: Feed, frame: pd.DataFrame, parse_errors: pd.Series) -> tuple[np.ndarray, np.ndarray]:
-    """Per row the first rule it breaks ('' for none) and the reason, in the order of the declaration."""
-    rule = np.full(len(frame), "", dtype=object)
-    reason = np.full(len(frame), "", dtype=object)
-
-    def mark(mask: np.ndarray, name: str, why: str, values: pd.Series | None = None) -> None:
-        fresh = mask & (rule == "")
-        if not fresh.any():
-            return
-        rule[fresh] = name
-        if values is None:
-            reason[fresh] = why
+def _mark(
+    feed: Feed, table: pyarrow.Table, row_day: np.ndarray, policy: ValidationPolicy, history: History
+) -> tuple[_Marks, dict[str, np.ndarray]]:
+    """The broken rule of each row, and rule -> rows that are pointed out and stay valid."""
+    marks, flagged = _Marks(len(table)), dict[str, np.ndarray]()
+    for rule in row_rules.declared_rules(feed, table):
+        marks.add(rule)
+    if policy.time_zone:
+        for rule in row_rules.timestamp_rules(feed, table, row_day, ZoneInfo(policy.time_zone), policy.day_tolerance):
+            marks.add(rule)
+    again = row_rules.repeated(table, ["event_date", feed.key])
+    marks.add(Rule(DUPLICATE, f"{feed.key} was already seen that day", again))
+    for column, other in feed.references.items():
+        if policy.references == "off" or column not in history.known:
+            continue
+        values, name = table.column(column), f"{column.removesuffix('_id')}_unknown"
+        strangers = row_rules.unknown(values, history.known[column], row_day) & marks.clean
+        if policy.references == "flag":
+            flagged[name] = strangers
         else:
-            reason[fresh] = [f"{why}, found {str(value)[:80]!r}" for value in values[fresh]]
-
-    mark(parse_errors.notna().to_numpy(), "unreadable", "cannot be read as the declared type", parse_errors)
-    for name, column in feed.schema.columns.items():
-        values = frame[name]
-        missing = values.isna().to_numpy()
-        if not column.nullable:
-            mark(missing, f"{name}_missing", f"{name} must not be empty")
-        if isinstance(values.dtype, np.dtype) and values.dtype.kind == "f":
-            mark(np.isinf(values.to_numpy()), f"{name}_finite", f"{name} must be finite", values)
-        for check in column.checks:
-            passed = check(values).check_output
-            broken = ~passed.reindex(frame.index, fill_value=True).fillna(True).to_numpy(dtype=bool) & ~missing
-            mark(broken, str(check.name), f"{name} breaks {check.name}", values)
-    for check in feed.schema.checks:
-        passed = check(frame).check_output.fillna(False).to_numpy(dtype=bool)
-        mark(~passed, str(check.name), f"row breaks {check.name}")
-    repeated = frame.duplicated(["event_date", feed.key], keep="first").to_numpy()
-    mark(repeated, DUPLICATE, f"{feed.key} was already seen that day")
-    return rule, reason
+            marks.add(Rule(name, f"{column} was never in the feed {other} up to that day", strangers, values))
+    if feed.actor:
+        crowd = row_rules.crowded(table, ["event_date", feed.actor], policy.max_actor_rows, marks.clean)
+        why = f"more than {policy.max_actor_rows} rows of one {feed.actor} that day"
+        marks.add(Rule(BOT, why, crowd, table.column(feed.actor)))
+    return marks, flagged
 
 
-def _verdict(feed: Feed, day: date, rule: np.ndarray, policy: ValidationPolicy) -> Verdict:
-    rows = len(rule)
-    broken = rule[rule != ""]
-    names, counts = np.unique(broken.astype(str), return_counts=True)
-    rules = {str(name): int(count) for name, count in zip(names, counts, strict=True)}
-    bad = len(broken) - rules.get(DUPLICATE, 0)
-    reasons = []
-    if rows == 0 and not feed.may_be_empty and day not in policy.closed_days:
-        reasons.append(
-            f"{feed.name} of {day} is empty; wanted at least one row; deliver the day again, or name it in calendar.closed_days"
-        )
-    if rows and bad / rows > policy.max_bad_share:
-        worst = max((name for name in rules if name != DUPLICATE), key=lambda name: rules[name])
-        reasons.append(
-            f"{bad} of {rows} rows of {feed.name} on {day} ({bad / rows:.1%}) break a rule, most of them {worst}; "
+def _day_findings(
+    feed: Feed, day: date, n_rows: int, rules: Mapping[str, int], policy: ValidationPolicy
+) -> list[Finding]:
+    """What the day's own rows say: empty, too many bad rows, no valid row."""
+    findings = []
+    if n_rows == 0 and not feed.may_be_empty and day not in policy.closed_days:
+        text = f"{feed.name} of {day} is empty; wanted at least one row; deliver the day again, or name it in calendar.closed_days"
+        findings.append(Finding("empty", True, text))
+    faults = {name: count for name, count in rules.items() if name not in NO_SIGN_OF_A_BAD_DAY}
+    bad, judged = sum(faults.values()), n_rows - rules.get(BOT, 0)
+    if judged and bad / judged > policy.max_bad_share:
+        worst = max(faults, key=lambda name: faults[name])
+        text = (
+            f"{bad} of {judged} rows of {feed.name} on {day} ({bad / judged:.1%}) break a rule, most of them {worst}; "
             f"wanted at most {policy.max_bad_share:.0%}; see the quarantine, mend the source and deliver the day again"
         )
-    if rows and not feed.may_be_empty and len(broken) == rows:
-        reasons.append(f"no row of {feed.name} on {day} is valid")
-    return Verdict(
-        feed.name, day, "blocked" if reasons else "passed", rows, rows - len(broken), len(broken), tuple(reasons), rules
-    )
+        findings.append(Finding("bad_rows", True, text))
+    if n_rows and not feed.may_be_empty and sum(rules.values()) == n_rows:
+        findings.append(Finding("no_valid_row", True, f"no row of {feed.name} on {day} is valid"))
+    return findings
 
 
-def validate(feed: Feed, table: pyarrow.Table, days: Sequence[date], policy: ValidationPolicy) -> Validated:
+def compared(feed: Feed, day: date, found: Profile, history: History, policy: ValidationPolicy) -> list[Finding]:
+    """The rules that compare a day with earlier ones; on an accepted day they only tell."""
+    findings = compare(feed, day, found, history, policy.batch)
+    return [Finding(f.rule, False, f.text) for f in findings] if day in policy.accepted_days else findings
+
+
+def _verdicts(
+    feed: Feed,
+    table: pyarrow.Table,
+    row_day: np.ndarray,
+    marks: _Marks,
+    flagged: Mapping[str, np.ndarray],
+    days: Sequence[date],
+    policy: ValidationPolicy,
+    history: History,
+) -> list[Verdict]:
+    sizes = table.select(feed.measures)
+    order = None
+    if not (row_day[1:] >= row_day[:-1]).all():
+        since = (row_day - np.fmin.reduce(row_day)).astype(np.int64)
+        since[np.isnat(row_day)] = np.iinfo(np.int16).max  # last, where NumPy sorts them too
+        order = np.argsort(since.astype(np.int16), kind="stable")  # 16 bits are sorted by radix
+    in_order = row_day if order is None else row_day[order]
+    absent = {name: row_rules.missing(table.column(name)) for name in feed.columns}
+    absent = {name: mask for name, mask in absent.items() if mask.any()}
+    verdicts = []
+    for day in days:
+        at = np.datetime64(day, "D")
+        start, end = np.searchsorted(in_order, at), np.searchsorted(in_order, at, side="right")
+        own = slice(start, end) if order is None else order[start:end]
+        n_rows, codes = int(end - start), marks.code[own]
+        counts = np.bincount(codes, minlength=len(marks.rules) + 1)[1:]
+        rules = dict[str, int]()
+        for rule, count in zip(marks.rules, counts, strict=True):
+            if count:
+                rules[rule.name] = rules.get(rule.name, 0) + int(count)
+        rules = dict(sorted(rules.items()))
+        of_day = sizes.slice(int(start), n_rows) if order is None else sizes.take(own)
+        counted = n_rows - sum(rules.get(name, 0) for name in NO_SIGN_OF_A_BAD_DAY)
+        found = profile(feed, of_day, codes == 0, counted)
+        findings = [
+            *_day_findings(feed, day, n_rows, rules, policy),
+            *nulls(feed, day, n_rows, {name: int(mask[own].sum()) for name, mask in absent.items()}, policy.batch),
+            *compared(feed, day, found, history, policy),
+        ]
+        history = History({**history.profiles, day: found}, history.known, history.extra_columns)
+        blocking, told = [f for f in findings if f.blocks], [f.text for f in findings if not f.blocks]
+        if extra := sorted(history.extra_columns.get(day, ())):
+            told.append(f"{feed.name} of {day} has columns that the contract does not have: {', '.join(extra)}")
+        broken = sum(rules.values())
+        verdicts.append(
+            Verdict(
+                feed.name,
+                day,
+                "blocked" if blocking else "passed",
+                n_rows,
+                n_rows - broken,
+                broken,
+                tuple(f.text for f in blocking),
+                rules,
+                tuple(f.rule for f in blocking),
+                tuple(told),
+                {name: int(mask[own].sum()) for name, mask in flagged.items() if mask[own].any()},
+                found,
+            )
+        )
+    return verdicts
+
+
+def _quarantined(feed: Feed, table: pyarrow.Table, marks: _Marks) -> pyarrow.Table:
+    """Broken rows with `parse_errors`, rule and reason; values of any size are cut."""
+    broken = ~marks.clean
+    aside = table.select([*feed.columns, PARSE_ERRORS]).filter(pyarrow.array(broken))
+    for at, column in enumerate(aside.schema):
+        if pyarrow.types.is_string(column.type) and (pc.max(pc.binary_length(aside[at])).as_py() or 0) > KEPT_CHARACTERS:
+            aside = aside.set_column(at, column, pc.utf8_slice_codeunits(aside[at], 0, KEPT_CHARACTERS))
+    code = pyarrow.array(marks.code[broken] - 1)
+    names = pyarrow.array([rule.name for rule in marks.rules], pyarrow.string()).take(code)
+    reasons: list[pyarrow.Array] = []
+    for rule in marks.rules:  # rule by rule, and then back into the order of the rows
+        values = None if rule.values is None else rule.values.filter(pyarrow.array(rule.broken))
+        reasons.append(
+            pyarrow.array([rule.why], pyarrow.string()).take(pyarrow.array(np.zeros(int(rule.broken.sum()), np.int8)))
+            if values is None
+            else row_rules.quoted(rule.why, values)
+        )
+    by_rule = np.concatenate([np.flatnonzero(rule.broken) for rule in marks.rules] or [np.empty(0, np.int64)])
+    joined = pyarrow.chunked_array(reasons, pyarrow.string()).take(pyarrow.array(np.argsort(by_rule, kind="stable")))
+    return aside.append_column("rule", names).append_column("reason", joined)
+
+
+def validate(
+    feed: Feed,
+    table: pyarrow.Table,
+    days: Sequence[date],
+    policy: ValidationPolicy,
+    history: History = NO_HISTORY,
+) -> Validated:
     """Split rows into valid and quarantined and give one verdict per day.
 
     Args:
         table: the feed's columns, plus `parse_errors` (string, null where all was readable); any number of days.
-        days: every day that was asked for; a day without rows gets a verdict too.
+        days: every day that was asked for, in order; a day without rows gets a verdict too.
+        history: profiles of earlier days and known references. Days of this call are each other's history.
 
     Returns:
-        `Validated`; rows of blocked days are in neither part of it: a bad batch is never visible to readers, and
-        stays whole in `raw`.
+        `Validated`. A blocked day has no valid row: a bad batch is never visible to readers, and stays whole in `raw`. Its
+        broken rows are among the quarantined, for people.
     """
-    frame = to_pandas(feed, table)
-    parse_errors = table.column(PARSE_ERRORS).to_pandas(types_mapper={pyarrow.string(): pd.StringDtype("pyarrow")}.get)
-    rule, reason = _first_broken_rule(feed, frame, parse_errors)
-    row_day = frame["event_date"].to_numpy().astype("datetime64[D]")
-    order = np.argsort(row_day, kind="stable")
-    edges = np.searchsorted(row_day[order], np.array([np.datetime64(d) for d in days] or [], dtype="datetime64[D]"))
-    verdicts = []
-    for day, start in zip(days, edges, strict=True):
-        end = np.searchsorted(row_day[order], np.datetime64(day), side="right")
-        verdicts.append(_verdict(feed, day, rule[order[start:end]], policy))
-    blocked = np.array([np.datetime64(v.event_date) for v in verdicts if v.status == "blocked"], dtype="datetime64[D]")
-    kept = ~np.isin(row_day, blocked)
-    clean = rule == ""
-    own = table.select(feed.columns)
-    quarantined = own.filter(pyarrow.array(kept & ~clean))
-    for name, values in ((PARSE_ERRORS, parse_errors), ("rule", rule), ("reason", reason)):
-        column = pyarrow.array(np.asarray(values, dtype=object)[kept & ~clean], pyarrow.string(), from_pandas=True)
-        quarantined = quarantined.append_column(name, column)
-    return Validated(own.filter(pyarrow.array(kept & clean)), quarantined, tuple(verdicts))
+    row_day = row_rules.business_days(table.column("event_date"))
+    marks, flagged = _mark(feed, table, row_day, policy, history)
+    verdicts = _verdicts(feed, table, row_day, marks, flagged, days, policy, history)
+    blocked = np.array([v.event_date for v in verdicts if v.status == "blocked"], dtype="datetime64[D]")
+    kept = marks.clean & ~np.isin(row_day, blocked) if len(blocked) else marks.clean
+    valid = table.select(feed.columns)
+    if not kept.all():
+        valid = valid.filter(pyarrow.array(kept))
+    return Validated(valid, _quarantined(feed, table, marks), tuple(verdicts))

@@ -17,6 +17,7 @@ from pipeline_assets.resources.lake import BATCHES, Lake
 from pipeline_assets.schemas.feeds import Feed
 from pipeline_assets.schemas.validation import PARSE_ERRORS, ValidationPolicy, Verdict, validate
 from pipeline_assets.sources.base import Source
+from pipeline_assets.sources.history import read_history, unsettled
 
 # 1.5 M exposures are 0.12 GB in Arrow and 0.8 GB while they are validated. A day that is larger is taken alone.
 ROWS_AT_ONCE = 1_500_000
@@ -135,6 +136,26 @@ def _quarantine(feed: Feed, quarantined: pyarrow.Table, run_id: str) -> pyarrow.
     return rows
 
 
+def _admit(
+    lake: Lake, feed: Feed, days: Sequence[date], policy: ValidationPolicy, run_id: str, recorded_at: datetime
+) -> tuple[list[Verdict], dict[date, str]]:
+    """One group of days of `admit_days`; the digests of the days that passed."""
+    raw, valid, aside = (f"{layer}/{feed.name}" for layer in ("raw", "validated", "quarantine"))
+    inputs, digests = {raw: lake.version(raw)}, dict[date, str]()
+    result = validate(feed, lake.read_days(raw, days), days, policy, read_history(lake, feed, days, policy))
+    passed = [verdict.event_date for verdict in result.verdicts if verdict.status == "passed"]
+    blocked = [verdict for verdict in result.verdicts if verdict.status != "passed"]
+    lake.record_verdicts(blocked, run_id, recorded_at)  # before anything else: from here on nobody reads these days
+    broken = in_order(_quarantine(feed, result.quarantined, run_id), feed.key)
+    lake.replace_days(aside, broken, days, run_id, inputs=inputs)
+    if passed:
+        rows = in_order(result.valid, feed.key)
+        content = lake.replace_days(valid, rows, passed, run_id, inputs=inputs)
+        digests = {day: found.digest for day, found in content.items()}
+    lake.record_verdicts([v for v in result.verdicts if v.status == "passed"], run_id, recorded_at)
+    return list(result.verdicts), digests
+
+
 def admit_days(
     lake: Lake,
     feed: Feed,
@@ -150,26 +171,23 @@ def admit_days(
     rows under it; a passed one last, after the rows are published in one commit. A crash in between leaves a day without a
     verdict or with the one it had, over rows that were audited; the same days again give the same content.
 
+    A later day that was judged before `days` were known, and would be judged otherwise now, is admitted again, so that the
+    order in which days are validated does not matter (docs/adr/0015-batch-rules.md).
+
     Returns:
-        The verdicts and the content digest of each day of `validated/<feed>`, both in day order; `BLOCKED` for a blocked day.
+        The verdicts and the content digest of each day of `validated/<feed>`, both in day order, `BLOCKED` for a blocked day;
+        behind them those of days that were judged again.
     """
     verdicts: list[Verdict] = []
     digests: dict[date, str] = {}
-    raw, valid, aside = (f"{layer}/{feed.name}" for layer in ("raw", "validated", "quarantine"))
-    lake.create(valid, feed.arrow_schema)
-    rows_of = lake.rows_by_day(raw)
+    lake.create(f"validated/{feed.name}", feed.arrow_schema)
+    rows_of = lake.rows_by_day(f"raw/{feed.name}")
     for group in groups_of_rows(days, rows_of, rows_at_once):
-        inputs = {raw: lake.version(raw)}
-        result = validate(feed, lake.read_days(raw, group), group, policy)
-        passed = [verdict.event_date for verdict in result.verdicts if verdict.status == "passed"]
-        blocked = [verdict for verdict in result.verdicts if verdict.status != "passed"]
-        lake.record_verdicts(blocked, run_id, recorded_at)  # before anything else: from here on nobody reads these days
-        broken = in_order(_quarantine(feed, result.quarantined, run_id), feed.key)
-        lake.replace_days(aside, broken, group, run_id, inputs=inputs)
-        if passed:
-            rows = in_order(result.valid, feed.key)
-            content = lake.replace_days(valid, rows, passed, run_id, inputs=inputs)
-            digests |= {day: found.digest for day, found in content.items()}
-        lake.record_verdicts([v for v in result.verdicts if v.status == "passed"], run_id, recorded_at)
-        verdicts += result.verdicts
+        of_group, published = _admit(lake, feed, group, policy, run_id, recorded_at)
+        verdicts, digests = [*verdicts, *of_group], digests | published
+    for day in unsettled(lake, feed, days, policy):
+        of_day, published = _admit(lake, feed, [day], policy, run_id, recorded_at)
+        if not published:  # its rows were published under a verdict that no longer holds
+            lake.replace_days(f"validated/{feed.name}", feed.arrow_schema.empty_table(), [day], run_id)
+        verdicts, digests = [*verdicts, *of_day], digests | published
     return verdicts, [digests.get(verdict.event_date, BLOCKED) for verdict in verdicts]
