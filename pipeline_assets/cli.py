@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from pipeline_assets import cli_data
+from pipeline_assets import cli_data, cli_quarantine
 from pipeline_assets.recommender.errors import ConfigurationError, PipelineError
 from pipeline_assets.settings import PROJECT_ROOT, Settings, get_settings, with_until
 
@@ -103,6 +103,7 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--json", action="store_true", help="machine-readable output")
     verb.set_defaults(function=summary)
     cli_data.add_verbs(verbs, _day)
+    cli_quarantine.add_verbs(verbs, _day)
     return root
 
 

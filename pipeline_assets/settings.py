@@ -89,6 +89,26 @@ class ValidationSettings(_Section):
         0.20, ge=0, le=1
     )  # 5 % corrupt rows go on, 60 % block (docs/design/reliability.md)
     max_unparsed_share: float = pydantic.Field(0.50, ge=0, le=1)  # of one column: above it the column was retyped
+    additive_columns: Literal["warn", "block"] = (
+        "warn"  # columns that the contract does not have: told and left out, or refused
+    )
+    references: Literal["off", "flag", "quarantine"] = (
+        "flag"  # purchases of products that were never in the products feed
+    )
+    check_moments: bool = True  # event_ts has to lie within its business day, in calendar.time_zone
+    day_tolerance_hours: float = pydantic.Field(
+        1.0, ge=0, le=24
+    )  # outside it: clocks of tills, a basket paid after midnight
+    max_actor_rows: int = pydantic.Field(1_000, ge=1)  # of one customer and day; 2017 has 184 at most
+    volume_low: float = pydantic.Field(
+        0.05, ge=0, le=1
+    )  # of the usual rows of the weekday (batches.py: measured 0.70 to 1.63)
+    volume_high: float = pydantic.Field(10.0, ge=1)
+    shift_factor: float = pydantic.Field(3.0, gt=1)  # typical amount and quantity against the last four weeks
+    null_budgets: dict[str, tuple[float, float]] = pydantic.Field(
+        default_factory=dict
+    )  # feed.column -> (warn, error) shares
+    accepted_days: tuple[date, ...] = ()  # a person looked: rules that compare with earlier days only tell
 
 
 class TrainingSettings(_Section):

@@ -10,6 +10,7 @@ from pipeline_assets.resources.content import combined
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.sources import SourceResource
 from pipeline_assets.schemas.feeds import FEEDS, Feed
+from pipeline_assets.settings import get_settings
 from pipeline_assets.sources.landing import land_days
 
 GROUP = "raw"
@@ -30,12 +31,16 @@ def _raw_asset(feed: Feed) -> dg.AssetsDefinition:
         metadata={"dagster/column_schema": column_schema(feed.schema)},
     )
     def land(context: dg.AssetExecutionContext, source: SourceResource, lake: Lake) -> dg.MaterializeResult:
-        batches = land_days(source, lake, feed, days_of(context), context.run.run_id, datetime.now(UTC))
+        refuse_extra = get_settings().validation.additive_columns == "block"
+        batches = land_days(
+            source, lake, feed, days_of(context), context.run.run_id, datetime.now(UTC), refuse_extra=refuse_extra
+        )
         per_day(
             context,
             {b.event_date: b.rows for b in batches},
             {b.event_date: b.digest for b in batches},
             batch_id={b.event_date: b.batch_id for b in batches},
+            extra_columns={b.event_date: list(b.extra_columns) for b in batches},
         )
         return dg.MaterializeResult(
             metadata=totals([b.rows for b in batches], table=lake.uri(f"raw/{feed.name}")),

@@ -1,6 +1,7 @@
 """Checks on raw and validated feeds and on features, derived from the declarations where they can be."""
 
-from datetime import date
+from collections.abc import Mapping
+from datetime import date, timedelta
 from typing import Any
 
 import dagster as dg
@@ -15,8 +16,31 @@ from pipeline_assets.resources.feature_store import FeatureStoreResource, known_
 from pipeline_assets.resources.lake import BATCHES, Lake
 from pipeline_assets.schemas.feeds import FEEDS, Feed
 from pipeline_assets.schemas.tables import FEATURE_TABLES
+from pipeline_assets.schemas.validation import Verdict
 
 PARITY_SAMPLE = 50  # customers whose online row is read back and compared bit for bit
+
+
+USUAL_DAYS = 28  # that a rule's share of rows is compared with
+JUMP_SHARE, JUMP_TIMES = 0.01, 5.0
+
+
+def rule_jumps(day: date, verdicts: Mapping[date, Verdict]) -> dict[str, str]:
+    """Rules that concern many more rows of a day than usual: above 1 % of the rows and five times the median share before.
+
+    2017's largest share is that of quantities of 0, 0.3 % to 1.7 % of a day: it never jumps.
+    """
+    verdict = verdicts.get(day)
+    if verdict is None or verdict.rows_read == 0:
+        return {}
+    before = [v for d, v in verdicts.items() if d < day and (day - d).days <= USUAL_DAYS and v.rows_read]
+    found = {}
+    for rule, rows in {**verdict.rules, **verdict.flagged}.items():
+        shares = [(v.rules.get(rule, 0) + v.flagged.get(rule, 0)) / v.rows_read for v in before]
+        usual, share = float(np.median(shares)) if shares else 0.0, rows / verdict.rows_read
+        if share > max(JUMP_SHARE, JUMP_TIMES * usual):
+            found[rule] = f"{rows} of {verdict.rows_read} rows ({share:.1%}), usually {usual:.2%}"
+    return found
 
 
 def _counts(lake: Lake, table: str, days: list[date]) -> dict[date, int]:
@@ -60,12 +84,13 @@ def _feed_checks(feed: Feed) -> list[dg.AssetChecksDefinition]:
             _counts(lake, f"{layer}/{feed.name}", days) for layer in ("raw", "validated", "quarantine")
         )
         verdicts = lake.verdicts(feed.name, min(days), max(days))
-        # a blocked day keeps nothing in either table: its rows stay in raw
-        kept = [day for day in days if day in verdicts and verdicts[day].status == "passed"]
+        passed = {day for day in days if day in verdicts and verdicts[day].status == "passed"}
+        # of a blocked day the broken rows are in quarantine for people, and the others in raw only
         lost = {
             str(day): {"read": raw[day], "valid": valid[day], "quarantined": aside[day]}
-            for day in kept
-            if raw[day] != valid[day] + aside[day]
+            for day in days
+            if day in verdicts
+            and (raw[day] != valid[day] + aside[day] if day in passed else aside[day] != verdicts[day].rows_quarantined)
         }
         numbers = {"read": sum(raw.values()), "valid": sum(valid.values()), "quarantined": sum(aside.values())}
         return dg.AssetCheckResult(passed=not lost, metadata={**numbers, "different": dg.MetadataValue.json(lost)})
@@ -87,7 +112,42 @@ def _feed_checks(feed: Feed) -> list[dg.AssetChecksDefinition]:
         }
         return dg.AssetCheckResult(passed=not bad, metadata={"days": len(days), "blocked": dg.MetadataValue.json(bad)})
 
-    return [batch_is_whole, every_row_is_accounted_for, day_is_passed]
+    @dg.asset_check(
+        asset=["validated", feed.name],
+        name="quarantine_is_usual",
+        blocking=False,
+        partitions_def=daily,
+        description="No rule quarantines or flags many more rows than on the four weeks before: a new fault that is too small to block.",
+    )
+    def quarantine_is_usual(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
+        days = days_of(context)
+        verdicts = lake.verdicts(feed.name, min(days) - timedelta(days=USUAL_DAYS), max(days))
+        jumps = {str(day): found for day in days if (found := rule_jumps(day, verdicts))}
+        return dg.AssetCheckResult(
+            passed=not jumps,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"days": len(days), "jumps": dg.MetadataValue.json(jumps)},
+        )
+
+    @dg.asset_check(
+        asset=["validated", feed.name],
+        name="batch_is_usual",
+        blocking=False,
+        partitions_def=daily,
+        description="Nothing about the day that is worth telling: volume, null budgets, columns that the contract does not have.",
+    )
+    def batch_is_usual(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
+        days = days_of(context)
+        verdicts = lake.verdicts(feed.name, min(days), max(days))
+        told = {str(day): list(verdict.warnings) for day, verdict in sorted(verdicts.items()) if verdict.warnings}
+        told = {day: texts for day, texts in told.items() if date.fromisoformat(day) in days}
+        return dg.AssetCheckResult(
+            passed=not told,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"days": len(days), "warnings": dg.MetadataValue.json(told)},
+        )
+
+    return [batch_is_whole, every_row_is_accounted_for, day_is_passed, quarantine_is_usual, batch_is_usual]
 
 
 feed_checks = [check for feed in FEEDS.values() for check in _feed_checks(feed)]

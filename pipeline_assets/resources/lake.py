@@ -25,7 +25,14 @@ from pipeline_assets.schemas.validation import Verdict
 
 VERDICTS = "ledger/verdicts"
 BATCHES = "ledger/batches"
-_PLAIN = ("feed", "event_date", "status", "rows_read", "rows_valid", "rows_quarantined")  # of a verdict, as it is stored
+_PLAIN = (
+    "feed",
+    "event_date",
+    "status",
+    "rows_read",
+    "rows_valid",
+    "rows_quarantined",
+)  # of a verdict, as it is stored
 _LISTS = ("reasons", "blocked_by", "warnings")
 COMPACT_EVERY = 64  # appends to a ledger: its files stay few, so that reading it does not slow down over the years
 # Old versions are what reproduction stands on: delta-rs would otherwise delete commits after 30 days by the wall clock.
@@ -236,6 +243,7 @@ class Lake(dg.ConfigurableResource):
                 "rules": json.dumps(dict(v.rules), sort_keys=True),
                 "flagged": json.dumps(dict(v.flagged), sort_keys=True),
                 "profile": json.dumps(asdict(v.profile), sort_keys=True) if v.profile else None,
+                "batch_id": v.batch_id,
                 "run_id": run_id,
                 "recorded_at": recorded_at,
             }
@@ -250,20 +258,21 @@ class Lake(dg.ConfigurableResource):
                 ("rows_valid", pyarrow.int64()),
                 ("rows_quarantined", pyarrow.int64()),
                 *((name, pyarrow.list_(pyarrow.string())) for name in _LISTS),
-                *((name, pyarrow.string()) for name in ("rules", "flagged", "profile")),
+                *((name, pyarrow.string()) for name in ("rules", "flagged", "profile", "batch_id")),
                 ("run_id", pyarrow.string()),
                 ("recorded_at", pyarrow.timestamp("us", "UTC")),
             ]
         )
         self.append(VERDICTS, pyarrow.Table.from_pylist(rows, schema))
 
-    def verdicts(self, feed: str, start: date, end: date) -> dict[date, Verdict]:
-        """The newest verdict of each day of one feed."""
+    def verdicts(self, feed: str, start: date, end: date, status: str | None = None) -> dict[date, Verdict]:
+        """The newest verdict of each day of one feed; with `status` the newest one that said so, which may be superseded."""
         if not self.exists(VERDICTS):
             return {}
         newest: dict[date, Verdict] = {}
+        filters = [("feed", "=", feed), ("event_date", ">=", start), ("event_date", "<=", end)]
         table = self._open(VERDICTS).to_pyarrow_table(
-            filters=[("feed", "=", feed), ("event_date", ">=", start), ("event_date", "<=", end)]
+            filters=[*filters, ("status", "=", status)] if status else filters
         )
         for row in table.sort_by("recorded_at").to_pylist():
             stored = json.loads(row["profile"]) if row.get("profile") else None  # an older ledger has none
@@ -273,6 +282,7 @@ class Lake(dg.ConfigurableResource):
                 rules=json.loads(row["rules"]),
                 flagged=json.loads(row.get("flagged") or "{}"),
                 profile=Profile(**stored) if stored else None,
+                batch_id=row.get("batch_id") or "",
             )
         return newest
 

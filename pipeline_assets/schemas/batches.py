@@ -57,7 +57,9 @@ class BatchPolicy:
     shift_deviations: float = 6.0
     shift_min_days: int = 7
     shift_days: int = 28
-    null_budgets: Mapping[str, NullBudget] = field(default_factory=dict)  # feed.column -> budget, before the declared one
+    null_budgets: Mapping[str, NullBudget] = field(
+        default_factory=dict
+    )  # feed.column -> budget, before the declared one
 
 
 @dataclass(frozen=True)
@@ -77,11 +79,13 @@ class History:
         known: column -> table (`id`, `first_day`) of what the referenced feed has had; a column is left out where that
             feed has not been validated without a gap, because nothing can be said then.
         extra_columns: day -> columns that were delivered and that the contract does not have.
+        batch_ids: day -> the delivery that is judged.
     """
 
     profiles: Mapping[date, Profile] = field(default_factory=dict)
     known: Mapping[str, pyarrow.Table] = field(default_factory=dict)
     extra_columns: Mapping[date, Sequence[str]] = field(default_factory=dict)
+    batch_ids: Mapping[date, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

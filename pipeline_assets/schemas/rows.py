@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -28,7 +28,7 @@ FUTURE, WRONG_DAY = "future_timestamp", "wrong_day"
 BOT = "bot"  # rows of one customer far beyond what a person buys: set aside, and the day goes on
 SHOWN = 80  # characters of a bad value in a reason: enough to recognise it
 
-Values = pyarrow.ChunkedArray
+Values = Any  # a column, pyarrow.ChunkedArray: it comes without types
 Mask = np.ndarray  # of booleans, one a row
 
 
@@ -112,7 +112,7 @@ def keeps(check: pa.Check, values: Values) -> Mask:
     """Rows whose value passes a column check; a missing value passes here, `nullable` judges it."""
     kernel = KERNELS.get(check._check_fn.__name__)
     if kernel:
-        return _as_mask(kernel(values, check.statistics))
+        return _as_mask(kernel(values, check.statistics or {}))
     passed = check(to_series(values)).check_output
     return np.asarray(passed.reindex(range(len(values)), fill_value=True).fillna(True), dtype=bool)
 
@@ -137,7 +137,7 @@ def declared_rules(feed: Feed, table: pyarrow.Table) -> Iterator[Rule]:
             broken = ~keeps(check, values) & ~absent
             yield Rule(str(check.name), f"{name} breaks {check.name}", broken, values)
     for check in feed.schema.checks:
-        passed = check(to_pandas(feed, table, check.statistics.get("columns"))).check_output
+        passed = check(to_pandas(feed, table, (check.statistics or {}).get("columns"))).check_output
         yield Rule(str(check.name), f"row breaks {check.name}", ~passed.fillna(False).to_numpy(dtype=bool))
 
 
@@ -221,7 +221,7 @@ def unknown(values: Values, known: pyarrow.Table, row_day: np.ndarray) -> Mask:
     at = pc.index_in(values, known["id"].combine_chunks())
     first = known["first_day"].combine_chunks().take(at.combine_chunks()).to_numpy(zero_copy_only=False)
     # a value that is unknown has no first day: NaT, which is never on or before a day
-    return ~(first.astype("datetime64[D]") <= row_day) & ~missing(values)
+    return np.asarray(~(first.astype("datetime64[D]") <= row_day) & ~missing(values), dtype=bool)
 
 
 def quoted(why: str, values: Values) -> pyarrow.Array:
@@ -234,9 +234,4 @@ def quoted(why: str, values: Values) -> pyarrow.Array:
 
 def business_days(values: Values) -> np.ndarray:
     """A date column as datetime64[D]."""
-    return values.to_numpy().astype("datetime64[D]")
-
-
-def midnight_after(day: date, zone: ZoneInfo) -> datetime:
-    """The moment at which a business day is over."""
-    return datetime.combine(day + timedelta(days=1), time(), zone)
+    return np.asarray(values.to_numpy(), dtype="datetime64[D]")

@@ -6,7 +6,7 @@ Row rules are in `rows.py`, batch rules in `batches.py`; every rule is listed in
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
@@ -20,7 +20,7 @@ from pipeline_assets.schemas.batches import BatchPolicy, Finding, History, Profi
 from pipeline_assets.schemas.feeds import Feed
 from pipeline_assets.schemas.rows import BOT, DUPLICATE, PARSE_ERRORS, Rule, to_pandas
 
-__all__ = ["DUPLICATE", "PARSE_ERRORS", "ValidationPolicy", "Validated", "Verdict", "to_pandas", "validate"]
+__all__ = ["DUPLICATE", "PARSE_ERRORS", "Validated", "ValidationPolicy", "Verdict", "to_pandas", "validate"]
 
 NO_SIGN_OF_A_BAD_DAY = (DUPLICATE, BOT)  # set aside, and not counted as bad rows
 KEPT_CHARACTERS = 2_000  # of a value in quarantine: enough to see what it is; a field may be gigabytes
@@ -53,14 +53,14 @@ class ValidationPolicy:
     max_actor_rows: int = 1_000
     references: Literal["off", "flag", "quarantine"] = "flag"
     first_day: date | None = None
-    batch: BatchPolicy = BatchPolicy()
+    batch: BatchPolicy = field(default_factory=BatchPolicy)
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What is known about one feed on one business day. No verdict means no work.
 
-    `warnings`, `flagged` and `profile` describe the day and take no part in comparing verdicts.
+    What follows `blocked_by` describes the day and the delivery, and takes no part in comparing verdicts.
     """
 
     feed: str
@@ -75,6 +75,7 @@ class Verdict:
     warnings: tuple[str, ...] = field(default=(), compare=False)
     flagged: Mapping[str, int] = field(default_factory=dict, compare=False)  # rule -> valid rows that it points out
     profile: Profile | None = field(default=None, compare=False)
+    batch_id: str = field(default="", compare=False)  # the delivery that was judged
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class _Marks:
 
     @property
     def clean(self) -> np.ndarray:
-        return self.code == 0
+        return np.asarray(self.code == 0, dtype=bool)
 
 
 def _mark(
@@ -199,7 +200,7 @@ def _verdicts(
             *nulls(feed, day, n_rows, {name: int(mask[own].sum()) for name, mask in absent.items()}, policy.batch),
             *compared(feed, day, found, history, policy),
         ]
-        history = History({**history.profiles, day: found}, history.known, history.extra_columns)
+        history = replace(history, profiles={**history.profiles, day: found})
         blocking, told = [f for f in findings if f.blocks], [f.text for f in findings if not f.blocks]
         if extra := sorted(history.extra_columns.get(day, ())):
             told.append(f"{feed.name} of {day} has columns that the contract does not have: {', '.join(extra)}")
@@ -218,6 +219,7 @@ def _verdicts(
                 tuple(told),
                 {name: int(mask[own].sum()) for name, mask in flagged.items() if mask[own].any()},
                 found,
+                history.batch_ids.get(day, ""),
             )
         )
     return verdicts
@@ -228,7 +230,10 @@ def _quarantined(feed: Feed, table: pyarrow.Table, marks: _Marks) -> pyarrow.Tab
     broken = ~marks.clean
     aside = table.select([*feed.columns, PARSE_ERRORS]).filter(pyarrow.array(broken))
     for at, column in enumerate(aside.schema):
-        if pyarrow.types.is_string(column.type) and (pc.max(pc.binary_length(aside[at])).as_py() or 0) > KEPT_CHARACTERS:
+        if (
+            pyarrow.types.is_string(column.type)
+            and (pc.max(pc.binary_length(aside[at])).as_py() or 0) > KEPT_CHARACTERS
+        ):
             aside = aside.set_column(at, column, pc.utf8_slice_codeunits(aside[at], 0, KEPT_CHARACTERS))
     code = pyarrow.array(marks.code[broken] - 1)
     names = pyarrow.array([rule.name for rule in marks.rules], pyarrow.string()).take(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from pipeline_assets.schemas.validation import PARSE_ERRORS
 if TYPE_CHECKING:
     import duckdb
 
+EXTRA_COLUMNS = "extra_columns"  # key of the schema metadata of a delivered table
 _DUCKDB_TYPES = {
     "string": "VARCHAR",
     "double": "DOUBLE",
@@ -218,7 +220,34 @@ def conform(
     if unreadable and table[PARSE_ERRORS].null_count < len(table):
         _refuse_retyped(con, view, feed, found, unreadable, max_unparsed_share, where)
     schema = feed.arrow_schema.append(pyarrow.field(PARSE_ERRORS, pyarrow.string()))
-    return table.cast(schema)
+    return with_extra_columns(table.cast(schema), sorted(set(found) - {*feed.columns, UNDATED}))
+
+
+def with_extra_columns(table: pyarrow.Table, extra: Iterable[str]) -> pyarrow.Table:
+    """The table with a note of the columns that were delivered and that nothing maps: they are left out, and told by name."""
+    names = sorted({*extra, *extra_columns(table)})
+    return table.replace_schema_metadata({EXTRA_COLUMNS: json.dumps(names)}) if names else table
+
+
+def extra_columns(table: pyarrow.Table) -> list[str]:
+    """The columns that `with_extra_columns` noted."""
+    stored = (table.schema.metadata or {}).get(EXTRA_COLUMNS.encode())
+    return list(json.loads(stored)) if stored else []
+
+
+def refuse_extra_columns(extra: Sequence[str], where: str) -> None:
+    """For shops that want to hear of a new column before it is left out.
+
+    Raises:
+        SchemaError: naming the columns.
+    """
+    if extra:
+        raise SchemaError(
+            f"columns of {where}",
+            found=f"{', '.join(extra)}, which the contract does not have",
+            wanted="the contract's columns only, because validation.additive_columns = block",
+            fix="stop delivering them, leave them out in the source's mapping file, or set validation.additive_columns to warn",
+        )
 
 
 def _refuse_retyped(

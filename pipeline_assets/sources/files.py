@@ -31,8 +31,10 @@ from pipeline_assets.sources.base import (
     conform,
     connect,
     empty,
+    extra_columns,
     map_columns,
     unmapped,
+    with_extra_columns,
 )
 from pipeline_assets.sources.derived import DERIVED, derive
 from pipeline_assets.sources.landing import LandedBatch, differing
@@ -159,6 +161,7 @@ class FilesSource:
             return derive(feed, self.read(FEEDS["purchases"], days))
         tables = self._each(feed, layout, days, lambda part: self._conformed(feed, part))
         rows = pyarrow.concat_tables(tables) if tables else empty(feed)
+        rows = with_extra_columns(rows, [name for table in tables for name in extra_columns(table)])
         if layout is None or not layout.daily:
             rows = rows.sort_by([("event_date", "ascending")]) if len(tables) > 1 else rows
         delivered = set(layout.daily) if layout and layout.daily else set(rows["event_date"].unique().to_pylist())
@@ -194,23 +197,27 @@ class FilesSource:
     def peek(self, feed: Feed, day: date, rows: int) -> Peek:
         def look(part: _Part) -> Peek:
             map_columns(part.con, "delivered", part.columns, part.where)
-            have = [row[0] for row in part.con.execute("describe delivered").fetchall() if row[0] != DAY]
-            mapping = self._mapping.of(feed.name)
             few = part.con.sql(f"select * from mapped limit {rows}").to_arrow_table()
-            return Peek(few, unmapped(have, [*part.columns.values(), mapping.day, mapping.keep]))
+            return Peek(few, self._unmapped(feed, part))
 
         return next(iter(self._each(feed, self._layout(feed.name), [day], look)), Peek(empty(feed), ()))
 
     # Reading
+
+    def _unmapped(self, feed: Feed, part: _Part) -> tuple[str, ...]:
+        have = [row[0] for row in part.con.execute("describe delivered").fetchall() if row[0] != DAY]
+        mapping = self._mapping.of(feed.name)
+        return unmapped(have, [*feed.columns, *part.columns.values(), mapping.day, mapping.keep])
 
     def _conformed(self, feed: Feed, part: _Part) -> pyarrow.Table:
         import duckdb
 
         map_columns(part.con, "delivered", part.columns, part.where)
         try:
-            return conform(part.con, "mapped", feed, self._max_unparsed_share, part.where)
+            rows = conform(part.con, "mapped", feed, self._max_unparsed_share, part.where)
         except duckdb.Error as error:
             raise broken_expression(part.con, "delivered", part.columns, part.where) or error from None
+        return with_extra_columns(rows, self._unmapped(feed, part))
 
     @contextmanager
     def _session(self, what: str, file: StoredFile) -> Iterator[duckdb.DuckDBPyConnection]:

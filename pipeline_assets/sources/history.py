@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date, timedelta
+from typing import Any
 
 import pyarrow
 
@@ -34,7 +35,9 @@ def read_history(lake: Lake, feed: Feed, days: Sequence[date], policy: Validatio
             rows = _known(lake, FEEDS[other], max(days), policy)
             if rows is not None:
                 known[column] = rows
-    return History(profiles, known, _extra_columns(lake, feed, days))
+    batches = _batches(lake, feed, days)
+    extra = {day: row.get("extra_columns") or [] for day, row in batches.items()}  # an older ledger has none
+    return History(profiles, known, extra, {day: row["batch_id"] for day, row in batches.items()})
 
 
 def _known(lake: Lake, other: Feed, last: date, policy: ValidationPolicy) -> pyarrow.Table | None:
@@ -56,16 +59,12 @@ def _known(lake: Lake, other: Feed, last: date, policy: ValidationPolicy) -> pya
     return rows.group_by(other.key).aggregate([("event_date", "min")]).rename_columns(["id", "first_day"])
 
 
-def _extra_columns(lake: Lake, feed: Feed, days: Sequence[date]) -> dict[date, list[str]]:
-    """Columns of the newest batch of each day that the contract does not have."""
+def _batches(lake: Lake, feed: Feed, days: Sequence[date]) -> dict[date, dict[str, Any]]:
+    """The newest ledger row of each day that was landed."""
     if not lake.exists(BATCHES):
         return {}
     rows = lake.read(BATCHES, min(days), max(days)).sort_by("recorded_at").to_pylist()
-    return {
-        row["event_date"]: row.get("extra_columns") or []
-        for row in rows
-        if row["feed"] == feed.name and row["event_date"] in set(days)
-    }
+    return {row["event_date"]: row for row in rows if row["feed"] == feed.name and row["event_date"] in set(days)}
 
 
 def unsettled(lake: Lake, feed: Feed, days: Sequence[date], policy: ValidationPolicy) -> list[date]:

@@ -7,7 +7,7 @@ number of days in bounded memory: days are taken in groups of about `ROWS_AT_ONC
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 
 import pyarrow
@@ -16,12 +16,24 @@ from pipeline_assets.resources.content import contents, in_order
 from pipeline_assets.resources.lake import BATCHES, Lake
 from pipeline_assets.schemas.feeds import Feed
 from pipeline_assets.schemas.validation import PARSE_ERRORS, ValidationPolicy, Verdict, validate
-from pipeline_assets.sources.base import Source
+from pipeline_assets.sources.base import Source, extra_columns, refuse_extra_columns
 from pipeline_assets.sources.history import read_history, unsettled
 
 # 1.5 M exposures are 0.12 GB in Arrow and 0.8 GB while they are validated. A day that is larger is taken alone.
 ROWS_AT_ONCE = 1_500_000
 FIRST_DAYS = 7  # read before anything is known of a day's size
+_LEDGER = pyarrow.schema(
+    [
+        ("feed", pyarrow.string()),
+        ("event_date", pyarrow.date32()),
+        ("batch_id", pyarrow.string()),
+        ("rows", pyarrow.int64()),
+        ("digest", pyarrow.string()),
+        ("extra_columns", pyarrow.list_(pyarrow.string())),
+        ("run_id", pyarrow.string()),
+        ("recorded_at", pyarrow.timestamp("us", "UTC")),
+    ]
+)
 BLOCKED = "blocked"  # data version of a day that nobody may read
 
 
@@ -34,6 +46,7 @@ class Batch:
     batch_id: str
     rows: int
     digest: str
+    extra_columns: tuple[str, ...] = field(default=(), kw_only=True)  # delivered, not in the contract, and left out
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,7 @@ def land_days(
     run_id: str,
     recorded_at: datetime,
     rows_at_once: int = ROWS_AT_ONCE,
+    refuse_extra: bool = False,
 ) -> list[Batch]:
     """Copy `days` of a feed from the source to `raw/<feed>` as received, one immutable batch a day.
 
@@ -96,20 +110,32 @@ def land_days(
 
     Raises:
         SourceError, SchemaError: from the source; the days of that group are left as they were.
+        SchemaError: columns that the contract does not have, with `refuse_extra`.
     """
     batches: list[Batch] = []
     waiting, size = sorted(days), FIRST_DAYS
     while waiting:
         group = next(groups(waiting, size))
         waiting = waiting[len(group) :]
-        rows = in_order(source.read(feed, group), feed.key)
+        delivered = source.read(feed, group)
+        extra = extra_columns(delivered)
+        if refuse_extra:
+            refuse_extra_columns(extra, f"{feed.name} of {group[0]}..{group[-1]}")
+        rows = in_order(delivered, feed.key).replace_schema_metadata(None)
         content = lake.replace_days(f"raw/{feed.name}", rows, group, run_id)
         landed = [
-            Batch(feed.name, day, f"{feed.name}-{day}-{found.digest[:12]}", found.rows, found.digest)
+            Batch(
+                feed.name,
+                day,
+                f"{feed.name}-{day}-{found.digest[:12]}",
+                found.rows,
+                found.digest,
+                extra_columns=tuple(extra),
+            )
             for day, found in content.items()
         ]
         ledger = [{**vars(batch), "run_id": run_id, "recorded_at": recorded_at} for batch in landed]
-        lake.append(BATCHES, pyarrow.Table.from_pylist(ledger))
+        lake.append(BATCHES, pyarrow.Table.from_pylist(ledger, _LEDGER))
         batches += landed
         size = max(1, min(len(days), rows_at_once * len(group) // max(len(rows), 1)))
     return batches
@@ -136,6 +162,18 @@ def _quarantine(feed: Feed, quarantined: pyarrow.Table, run_id: str) -> pyarrow.
     return rows
 
 
+def _published_before(lake: Lake, feed: Feed, blocked: Sequence[Verdict]) -> list[date]:
+    """Blocked days whose rows in `validated` are of the very batch that is blocked: its rows break
+    the same rules as when it passed, before its history was there."""
+    if not blocked:
+        return []
+    days = [verdict.event_date for verdict in blocked]
+    passed, stored = lake.verdicts(feed.name, min(days), max(days), "passed"), lake.days(f"validated/{feed.name}")
+    same = [v for v in blocked if v.event_date in stored and v.event_date in passed]
+    same = [v for v in same if (passed[v.event_date].batch_id, passed[v.event_date].rules) == (v.batch_id, v.rules)]
+    return [v.event_date for v in same]
+
+
 def _admit(
     lake: Lake, feed: Feed, days: Sequence[date], policy: ValidationPolicy, run_id: str, recorded_at: datetime
 ) -> tuple[list[Verdict], dict[date, str]]:
@@ -148,6 +186,8 @@ def _admit(
     lake.record_verdicts(blocked, run_id, recorded_at)  # before anything else: from here on nobody reads these days
     broken = in_order(_quarantine(feed, result.quarantined, run_id), feed.key)
     lake.replace_days(aside, broken, days, run_id, inputs=inputs)
+    if withdrawn := _published_before(lake, feed, blocked):
+        lake.replace_days(valid, feed.arrow_schema.empty_table(), withdrawn, run_id, inputs=inputs)
     if passed:
         rows = in_order(result.valid, feed.key)
         content = lake.replace_days(valid, rows, passed, run_id, inputs=inputs)
@@ -168,7 +208,7 @@ def admit_days(
     """Validate `raw/<feed>`, publish `validated/<feed>` and `quarantine/<feed>`, and record one verdict per day.
 
     No reader sees a bad or half batch, at no moment. A blocked verdict is recorded first, and `validated` keeps the last good
-    rows under it; a passed one last, after the rows are published in one commit. A crash in between leaves a day without a
+    rows under it, if they are of another batch; a passed one last, after the rows are published in one commit. A crash in between leaves a day without a
     verdict or with the one it had, over rows that were audited; the same days again give the same content.
 
     A later day that was judged before `days` were known, and would be judged otherwise now, is admitted again, so that the
@@ -187,7 +227,5 @@ def admit_days(
         verdicts, digests = [*verdicts, *of_group], digests | published
     for day in unsettled(lake, feed, days, policy):
         of_day, published = _admit(lake, feed, [day], policy, run_id, recorded_at)
-        if not published:  # its rows were published under a verdict that no longer holds
-            lake.replace_days(f"validated/{feed.name}", feed.arrow_schema.empty_table(), [day], run_id)
         verdicts, digests = [*verdicts, *of_day], digests | published
     return verdicts, [digests.get(verdict.event_date, BLOCKED) for verdict in verdicts]

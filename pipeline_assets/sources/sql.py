@@ -28,6 +28,7 @@ from pipeline_assets.sources.base import (
     empty,
     map_columns,
     unmapped,
+    with_extra_columns,
 )
 from pipeline_assets.sources.database import Database, Refused, literal
 from pipeline_assets.sources.derived import DERIVED, derive
@@ -296,9 +297,12 @@ class SqlSource:
             return derive(feed, self.read(FEEDS["purchases"], days)) if feed.name in DERIVED else empty(feed)
         first, last = min(days), max(days)
         where = f"{self._mapping.place(feed.name)} in {self._database.shown}, {first}..{last}"
-        rows = self._rows(
-            feed, first, last, lambda con, _: conform(con, "exact", feed, self._max_unparsed_share, where)
-        )
+
+        def take(con: duckdb.DuckDBPyConnection, have: Sequence[str]) -> pyarrow.Table:
+            found = conform(con, "exact", feed, self._max_unparsed_share, where)
+            return with_extra_columns(found, self._unmapped(feed, have))
+
+        rows = self._rows(feed, first, last, take)
         rows = rows if rows is not None else empty(feed)
         missing = sorted(set(days) - set(rows["event_date"].unique().to_pylist()) - self._calendar.closed_days)
         if missing and not feed.may_be_empty:
@@ -311,11 +315,13 @@ class SqlSource:
         # a database promises no order: every column decides, so that the same rows are the same table
         return rows.sort_by([(name, "ascending") for name in ("event_date", feed.key, *rows.schema.names)])
 
+    def _unmapped(self, feed: Feed, have: Sequence[str]) -> tuple[str, ...]:
+        mapping = self._mapping.of(feed.name)
+        return unmapped(have, [*feed.columns, *mapping.columns.values(), mapping.day, mapping.keep])
+
     def peek(self, feed: Feed, day: date, rows: int) -> Peek:
         def look(con: duckdb.DuckDBPyConnection, have: Sequence[str]) -> Peek:
-            mapping = self._mapping.of(feed.name)
-            expressions = [*feed.columns, *mapping.columns.values(), mapping.day, mapping.keep]
-            return Peek(con.sql(f"select * from exact limit {rows}").to_arrow_table(), unmapped(have, expressions))
+            return Peek(con.sql(f"select * from exact limit {rows}").to_arrow_table(), self._unmapped(feed, have))
 
         return (self._rows(feed, day, day, look) if self._exists(feed) else None) or Peek(empty(feed), ())
 

@@ -90,6 +90,8 @@ def test_a_blocked_day_stops_what_depends_on_it_in_its_own_run() -> None:
         if not GRAPH.get(key).blocking and key.asset_key.path[0] != "warehouse"
     }
     assert warning == {
+        "quarantine_is_usual",
+        "batch_is_usual",
         "positives_are_plausible",
         "gate_is_passed",
         "coverage_is_not_collapsed",
