@@ -251,9 +251,9 @@ def _environment_overrides(environ: Mapping[str, str]) -> dict[str, Any]:
                 fix=f"remove {PREFIX}{section.upper()} or the others",
             )
         if key:
-            found.setdefault(section, {})[key] = value
+            found.setdefault(section, {})[key] = _environment_value(name, value)
         else:
-            found[section] = value
+            found[section] = _environment_value(name, value)
     return found
 
 

@@ -42,7 +42,7 @@ class BatchPolicy:
             blocked below a twentieth or above tenfold, and told about (`volume_told`) below half or above double.
         volume_min_days: same weekdays that must be known, otherwise the rule is silent.
         min_rows: rows that a typical day must have: ten lines instead of two are no sign of anything.
-        shift_factor: how many times larger or smaller the typical amount or quantity may be: measured 1.18 at most.
+        shift_factor: how many times larger or smaller the typical amount or quantity may be: measured 1.22 at most.
             Cents for currency are a factor of 100, a whole promotion week of everything at half price one of 2.
         shift_deviations: and how many robust standard deviations, so that a feed that always jumps is not blocked.
         shift_min_days: days of the last 28 that must be known.

@@ -64,6 +64,7 @@ def landed_batches(lake: Lake, feed: Feed, first: date, last: date) -> dict[date
     for row in lake.read(BATCHES, first, last).sort_by("recorded_at").to_pylist():
         if row.pop("feed") == feed.name:
             del row["run_id"]
+            row["extra_columns"] = tuple(row.get("extra_columns") or ())  # an older ledger has none
             newest[row["event_date"]] = LandedBatch(feed.name, **row)
     return newest
 

@@ -16,7 +16,7 @@ from pipeline_assets.schemas.feeds import FEEDS, Feed
 from pipeline_assets.schemas.validation import PARSE_ERRORS, Verdict
 
 EXAMPLES = 2  # rows that are shown of each rule
-SHOWN_CHARACTERS = 40  # of a value in an example
+SHOWN_CHARACTERS = 60  # of a value in an example
 
 
 @dataclass(frozen=True)
@@ -79,9 +79,9 @@ def render(rows: Sequence[Quarantined]) -> str:
     return "\n".join([*lines, f"{sum(row.rows for row in rows)} rows in all"])
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, most: int = SHOWN_CHARACTERS) -> str:
     text = "" if value is None else str(value)
-    text = text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
+    text = text if len(text) <= most else text[:most] + "..."
     return text.replace("|", "\\|").replace("\n", " ").replace("\r", " ").replace("<", "&lt;")
 
 
@@ -99,7 +99,8 @@ def examples_by_rule(lake: Lake, feed: Feed, days: Sequence[date]) -> dict[date,
         chosen = [number for listed in first["row_list"].to_pylist() for number in listed[:EXAMPLES]]
         lines = [f"| {' | '.join(shown)} |", "|" + "---|" * len(shown)]
         for row in rows.take(chosen).to_pylist():
-            lines.append(f"| {' | '.join(_cell(row[name]) for name in shown)} |")
+            cells = [row["rule"], _cell(row["reason"], 2 * SHOWN_CHARACTERS), *(_cell(row[name]) for name in shown[2:])]
+            lines.append(f"| {' | '.join(cells)} |")
         found[day] = "\n".join(lines)
     return found
 

@@ -5,6 +5,7 @@ One copy of the shop gets a week of them, each landed in a run of its own; `dama
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import date
 from typing import TYPE_CHECKING
@@ -116,7 +117,7 @@ def test_empty_file_blocks_the_day(pipeline: Pipeline) -> None:
 
 
 def test_all_bad_day_is_blocked_and_stays_whole_in_raw(pipeline: Pipeline) -> None:
-    """Every quantity is 0: all rows in raw, none in validated or quarantine, reason and fix in the verdict."""
+    """Every quantity is 0: all rows in raw, and in quarantine for people; none in validated; reason and fix in the verdict."""
     rows = len(WORLD.of("purchases", ALL_BAD))
     result = land(pipeline, ALL_BAD)
     assert not check(result, "day_is_passed").passed
@@ -131,7 +132,7 @@ def test_all_bad_day_is_blocked_and_stays_whole_in_raw(pipeline: Pipeline) -> No
     counts = [
         len(pipeline.lake.read(f"{layer}/purchases", ALL_BAD, ALL_BAD)) for layer in ("raw", "validated", "quarantine")
     ]
-    assert counts == [rows, 0, 0]
+    assert counts == [rows, 0, rows]
 
 
 def test_a_few_bad_rows_are_set_aside_with_their_reason(pipeline: Pipeline) -> None:
@@ -145,8 +146,22 @@ def test_a_few_bad_rows_are_set_aside_with_their_reason(pipeline: Pipeline) -> N
     assert len(aside) == bad
     assert len(pipeline.lake.read("validated/purchases", SOME_BAD, SOME_BAD)) == rows - bad
     assert set(aside["rule"]) == {"quantity_positive"}
-    assert set(aside["reason"]) == {"quantity breaks quantity_positive, found '-1.0'"}
+    assert set(aside["reason"]) == {"quantity breaks quantity_positive, found '-1'"}
     assert set(aside["source"]) == {"raw/purchases"}
+
+
+def test_rows_are_readmitted_after_the_source_is_mended(pipeline: Pipeline, shop: Shop) -> None:
+    """As a person does it: list, deliver again, readmit. All rows of the day are valid then, in a run that Dagster knows."""
+    listed = shop.command("quarantine", "list", "--feed", "purchases", "--from", str(SOME_BAD), "--json")
+    (row,) = json.loads(listed.stdout)
+    assert (row["day"], row["rule"], row["status"]) == (str(SOME_BAD), "quantity_positive", "passed")
+    shop.deliver(SOME_BAD)
+    done = shop.command("quarantine", "readmit", "--feed", "purchases", "--day", str(SOME_BAD), "--land")
+    assert done.returncode == 0, done.stderr
+    assert f"passed -> passed; {row['rows']} rows left quarantine (all rules), 0 remain" in done.stdout
+    rows = len(WORLD.of("purchases", SOME_BAD))
+    assert len(pipeline.lake.read("validated/purchases", SOME_BAD, SOME_BAD)) == rows
+    assert pipeline.metadata("validated/purchases", SOME_BAD)["dagster/row_count"] == rows
 
 
 def test_a_failed_run_is_an_alert(pipeline: Pipeline) -> None:

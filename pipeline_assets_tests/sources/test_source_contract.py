@@ -19,7 +19,7 @@ from pipeline_assets.resources.content import contents
 from pipeline_assets.resources.content import in_order as canonical
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.schemas.validation import PARSE_ERRORS
-from pipeline_assets.sources.base import InspectableSource, SourceCalendar
+from pipeline_assets.sources.base import InspectableSource, SourceCalendar, extra_columns
 from pipeline_assets.sources.landing import LandedBatch
 from pipeline_assets.sources.late import ReopeningSource
 from pipeline_assets.sources.mapping import FeedMapping, SourceMapping
@@ -200,9 +200,12 @@ def test_asking_twice_gives_equal_tables(deliver: Deliver) -> None:
 
 
 def test_additive_column_changes_nothing(deliver: Deliver) -> None:
-    """A column that nobody mapped is not read; `peek` names it."""
+    """A column that nobody mapped is not read; the table that is read names it, and so does `peek`."""
     source = deliver(lines().assign(kassierer="Schmidt"))
-    assert in_order(source.read(PURCHASES, [SATURDAY, SUNDAY, MONDAY])).equals(wanted(lines()))
+    found = source.read(PURCHASES, [SATURDAY, SUNDAY, MONDAY])
+    assert in_order(found).equals(wanted(lines()))
+    assert extra_columns(found) == ["kassierer"]
+    assert extra_columns(deliver(lines()).read(PURCHASES, [SUNDAY])) == []
     assert source.peek(PURCHASES, SUNDAY, 10).unmapped == ("kassierer",)
 
 

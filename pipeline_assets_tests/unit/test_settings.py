@@ -232,3 +232,19 @@ def test_misspelt_secret_is_not_repeated() -> None:
     error = refused({"PIPELINE_SOURCE__URLL": "postgresql://shop:geheim@db/shop"})
     assert "geheim" not in str(error)
     assert "db/shop" in str(error.found)
+
+
+def test_lists_and_tables_come_from_the_environment_as_json() -> None:
+    """A day, a table of budgets, and nothing at all; a JSON error names the variable."""
+    settings = load_settings(
+        {
+            "PIPELINE_CALENDAR__CLOSED_DAYS": '["2017-12-25", "2018-01-01"]',
+            "PIPELINE_VALIDATION__NULL_BUDGETS": '{"purchases.store_id": [0.01, 0.2]}',
+            "PIPELINE_CALENDAR__LAST_DAY": "none",
+        }
+    )
+    assert settings.calendar.closed_days == (date(2017, 12, 25), date(2018, 1, 1))
+    assert settings.validation.null_budgets == {"purchases.store_id": (0.01, 0.2)}
+    assert settings.calendar.last_day is None
+    with pytest.raises(ConfigurationError, match="PIPELINE_CALENDAR__CLOSED_DAYS"):
+        load_settings({"PIPELINE_CALENDAR__CLOSED_DAYS": '["2017-12-25"'})
