@@ -65,7 +65,7 @@ def verdict_metadata(lake: Lake, feed: Feed, verdicts: Sequence[Verdict]) -> dic
         "why": {v.event_date: bullets([*v.reasons, *v.warnings] or ["nothing to say"]) for v in verdicts},
     }
     told = [v for v in verdicts if v.rules or v.flagged]
-    examples = examples_by_rule(lake, feed, [v.event_date for v in told])
+    examples = examples_by_rule(lake, feed, {v.event_date: v.rows_quarantined for v in told})
     records = {
         v.event_date: [
             dg.TableRecord({"rule": rule, "rows": n, "share": round(n / v.rows_read, 5), "becomes": becomes})

@@ -14,7 +14,9 @@ from pipeline_assets.resources.content import split_days
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.schemas.feeds import FEEDS, Feed
 from pipeline_assets.schemas.validation import PARSE_ERRORS, Verdict
+from pipeline_assets.sources.landing import groups_of_rows
 
+ROWS_AT_ONCE = 200_000  # of quarantine, while examples are chosen
 EXAMPLES = 2  # rows that are shown of each rule
 SHOWN_CHARACTERS = 60  # of a value in an example
 
@@ -85,24 +87,32 @@ def _cell(value: object, most: int = SHOWN_CHARACTERS) -> str:
     return text.replace("|", "\\|").replace("\n", " ").replace("\r", " ").replace("<", "&lt;")
 
 
-def examples_by_rule(lake: Lake, feed: Feed, days: Sequence[date]) -> dict[date, str]:
-    """A markdown table for each day with rows in quarantine: the first rows of every rule, with reason and values."""
-    if not days or not lake.exists(f"quarantine/{feed.name}"):
+def examples_by_rule(lake: Lake, feed: Feed, rows_of: Mapping[date, int]) -> dict[date, str]:
+    """A markdown table for each day with rows in quarantine: the first rows of every rule, with reason and values.
+
+    Args:
+        rows_of: day -> its rows in quarantine; so many days are read together that memory does not grow with their number.
+    """
+    if not lake.exists(f"quarantine/{feed.name}"):
         return {}
-    shown = ["rule", "reason", PARSE_ERRORS, *(name for name in feed.columns if name != "event_date")]
     found = {}
-    for day, rows in split_days(lake.read_days(f"quarantine/{feed.name}", days).sort_by("event_date"), days).items():
-        if len(rows) == 0:
-            continue
-        numbers = rows.append_column("row", pyarrow.arange(0, len(rows)))
-        first = numbers.group_by("rule", use_threads=False).aggregate([("row", "list")])
-        chosen = [number for listed in first["row_list"].to_pylist() for number in listed[:EXAMPLES]]
-        lines = [f"| {' | '.join(shown)} |", "|" + "---|" * len(shown)]
-        for row in rows.take(chosen).to_pylist():
-            cells = [row["rule"], _cell(row["reason"], 2 * SHOWN_CHARACTERS), *(_cell(row[name]) for name in shown[2:])]
-            lines.append(f"| {' | '.join(cells)} |")
-        found[day] = "\n".join(lines)
+    for days in groups_of_rows([day for day, rows in rows_of.items() if rows], rows_of, ROWS_AT_ONCE):
+        stored = lake.read_days(f"quarantine/{feed.name}", days).sort_by("event_date")
+        found |= {day: _examples(feed, rows) for day, rows in split_days(stored, days).items() if len(rows)}
     return found
+
+
+def _examples(feed: Feed, rows: pyarrow.Table) -> str:
+    shown = ["rule", "reason", PARSE_ERRORS, *(name for name in feed.columns if name != "event_date")]
+    numbers = rows.append_column("row", pyarrow.arange(0, len(rows)))
+    first = numbers.group_by("rule", use_threads=False).aggregate([("row", "list")])
+    lines = [f"| {' | '.join(shown)} |", "|" + "---|" * len(shown)]
+    for row in rows.take(
+        [number for listed in first["row_list"].to_pylist() for number in listed[:EXAMPLES]]
+    ).to_pylist():
+        cells = [row["rule"], _cell(row["reason"], 2 * SHOWN_CHARACTERS), *(_cell(row[name]) for name in shown[2:])]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def test_examples_are_a_markdown_table_of_two_rows_a_rule(lake: Lake) -> None:
     frame.loc[frame["event_date"] == SUNDAY, ["quantity", "store_id"]] = [0.0, "a|b\n<b>"]
     land_days(Memory({**scenario.feeds(), "purchases": frame}), lake, PURCHASES, [SUNDAY], "r2", NOON)
     admit_days(lake, PURCHASES, [SUNDAY], STRICT, "r2", NOON + timedelta(hours=1))
-    found = examples_by_rule(lake, PURCHASES, [SUNDAY, MONDAY])
+    found = examples_by_rule(lake, PURCHASES, {SUNDAY: 3, MONDAY: 0})
     assert list(found) == [SUNDAY]
     header, line, *rows = found[SUNDAY].split("\n")
     assert header.startswith("| rule | reason |")
