@@ -115,12 +115,10 @@ def marts(meter: Meter, copies: int, days: Sequence[date]) -> None:
 
 
 def features(meter: Meter, copies: int, days: Sequence[date]) -> None:
-    """The three feature tables as of each given day, from one snapshot a day."""
-    from pipeline_assets.assets.features import COMPUTE
-    from pipeline_assets.recommender.aggregates import Snapshot
-    from pipeline_assets.resources.feature_store import stamped
-    from pipeline_assets.resources.lake import local_lake, write_features
-    from pipeline_assets.resources.snapshots import marts_as_of, require_marts
+    """The three feature tables as of each given day, in one run."""
+    from pipeline_assets.resources.feature_build import build_features
+    from pipeline_assets.resources.lake import local_lake
+    from pipeline_assets.resources.snapshots import require_marts
     from pipeline_assets.schemas.feeds import FEEDS
     from pipeline_assets.settings import get_settings
 
@@ -128,15 +126,12 @@ def features(meter: Meter, copies: int, days: Sequence[date]) -> None:
     with meter.part("guards"):
         lake.require_passed(list(FEEDS), days)
         require_marts(lake, get_settings().calendar.first_day, max(days))
-    for day in days:
-        with meter.part(f"as of {day}") as noted, marts_as_of(lake, day, threads=1) as con:
-            snapshot = Snapshot(con, day)
-            rows = {}
-            for name in sorted(COMPUTE):
-                written = write_features(lake, name, stamped(COMPUTE[name](snapshot), day), day, RUN_ID)
-                rows[name] = written["dagster/row_count"]
-            noted["rows"] = sum(rows.values())
-        meter.facts[f"features.{day}"] = rows
+    rows: dict[date, dict[str, int]] = {}
+    with meter.part("build and write") as noted:
+        for day, name, written in build_features(lake, days, RUN_ID):
+            rows.setdefault(day, {})[name] = written["dagster/row_count"]
+        noted["rows"] = sum(sum(of_day.values()) for of_day in rows.values())
+    meter.facts |= {f"features.{day}": of_day for day, of_day in rows.items()}
 
 
 STAGES: dict[str, Callable[[Meter, int, Sequence[date]], None]] = {

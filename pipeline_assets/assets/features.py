@@ -8,12 +8,11 @@ import dagster as dg
 
 from pipeline_assets.assets.common import ML_TEAM, arrow_column_schema, each_day
 from pipeline_assets.partitions import daily, days_of
-from pipeline_assets.recommender.aggregates import Snapshot
-from pipeline_assets.recommender.features import customer_features, customer_product_features, product_features
 from pipeline_assets.resources.content import combined
-from pipeline_assets.resources.feature_store import FeatureStoreResource, stamped
-from pipeline_assets.resources.lake import Lake, write_features
-from pipeline_assets.resources.snapshots import marts_as_of, require_marts
+from pipeline_assets.resources.feature_build import build_features
+from pipeline_assets.resources.feature_store import FeatureStoreResource
+from pipeline_assets.resources.lake import Lake
+from pipeline_assets.resources.snapshots import require_marts
 from pipeline_assets.resources.training_data import require_features
 from pipeline_assets.resources.warehouse import MARTS
 from pipeline_assets.schemas.feeds import FEEDS
@@ -21,7 +20,6 @@ from pipeline_assets.schemas.tables import FEATURE_TABLES
 from pipeline_assets.settings import get_settings
 
 GROUP = "features"
-COMPUTE = {"customer": customer_features, "product": product_features, "customer_product": customer_product_features}
 _DESCRIPTION = {
     "customer": "One row: one customer as of the end of the business day: orders, baskets, rhythm, share of promotions.",
     "product": "One row: one product that was ever sold or is promoted, as of the end of the day: popularity, trend, price, next week's promotion.",
@@ -51,20 +49,14 @@ _DESCRIPTION = {
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
 def features(context: dg.AssetExecutionContext, lake: Lake) -> Iterator[dg.MaterializeResult]:
-    """The features of each day of the run, from one snapshot of the marts a day. Only days whose feeds all passed are computed."""
+    """The features of each day of the run, from one snapshot of the marts. Only days whose feeds all passed are computed."""
     lake.require_passed(list(FEEDS), days_of(context))
     require_marts(lake, get_settings().calendar.first_day, max(days_of(context)))
     names = sorted(key.path[-1] for key in context.selected_asset_keys)
     digests: dict[str, list[str]] = {name: [] for name in names}
-    for day in days_of(context):
-        inputs = lake.versions(f"warehouse/{mart}" for mart in MARTS)
-        with marts_as_of(lake, day, threads=1) as con:
-            snapshot = Snapshot(con, day)
-            for name in names:
-                rows = stamped(COMPUTE[name](snapshot), day)
-                metadata = write_features(lake, name, rows, day, context.run.run_id, inputs)
-                context.add_asset_metadata(metadata, asset_key=[GROUP, name], partition_key=day.isoformat())
-                digests[name].append(metadata["digest"])
+    for day, name, metadata in build_features(lake, days_of(context), context.run.run_id, names):
+        context.add_asset_metadata(metadata, asset_key=[GROUP, name], partition_key=day.isoformat())
+        digests[name].append(metadata["digest"])
     for name in names:
         yield dg.MaterializeResult(asset_key=[GROUP, name], data_version=dg.DataVersion(combined(digests[name])))
 

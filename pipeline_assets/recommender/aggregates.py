@@ -1,58 +1,88 @@
 """As-of aggregates in DuckDB: everything that features and candidates count, from rows known at the end of day D.
 
 `Snapshot` is the one entrance: it copies the rows with `event_date <= D` of sellable products into temporary tables with
-dense integer keys, so that nothing computed from it can see the future. Ages are in days at the recommendation day T = D + 1
+integer keys, so that nothing computed from it can see the future. Ages are in days at the recommendation day T = D + 1
 (a purchase on D has age 1). Sums of fractions are sums of whole billionths (`exact_sum`): adding floats in another order, because
-of other rows in the marts or another number of threads, would change the last bit and with it the digest of a day.
+of other rows in the marts, other buckets or another number of threads, would change the last bit and with it the digest of a day.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
 from pipeline_assets.recommender.errors import NotEnoughData
+from pipeline_assets.recommender.stage import Stage
 
 if TYPE_CHECKING:
     import duckdb
 
 # Half-lives in days: 90 is the best single decay for a personal counter on the sample (docs/design/evaluation.md); 21 follows changes of habit.
 SLOW, FAST = 90, 21
+PLAN_DAYS = 21  # a plan is known at most two weeks before it ends; older rows of the largest mart are not looked at
 
-_BASE = """
+# Of all customers. Keys of types and categories are in the order of their names.
+_COMMON = f"""
 create or replace temp macro exact_sum(x) as sum((x * 1e9)::bigint) / 1e9;
 create temp table product as
-    select (row_number() over (order by product_id) - 1)::integer as product, product_id,
-        department, category, type, brand
+    select product, product_id, department, category, type, brand,
+        case when category is not null then (dense_rank() over (order by category))::smallint end as category_key,
+        case when type is not null then (dense_rank() over (order by type))::smallint end as type_key
     from (
-        select product_id, arg_max(department, event_date) as department, arg_max(category, event_date) as category,
+        select product, product_id, arg_max(department, event_date) as department, arg_max(category, event_date) as category,
             arg_max(type, event_date) as type, arg_max(brand, event_date) as brand,
             arg_max(is_sellable, event_date) as is_sellable
-        from dim_products where event_date <= $as_of group by product_id
-    ) where is_sellable;
-create temp table customer as
-    select (row_number() over (order by customer_id) - 1)::integer as customer, customer_id
-    from (
-        select customer_id from dim_customers where event_date <= $as_of
-        union
-        select customer_id from fct_purchases where event_date <= $as_of
-    );
-create temp table line as
-    select customer, product, category, type, hash(order_id) as order_id, store_id, quantity, amount, discount,
-        greatest(is_on_display, is_in_mailer) as is_promoted, ($as_of - event_date + 1)::integer as age
-    from fct_purchases join product using (product_id) join customer using (customer_id)
-    where event_date <= $as_of;
-create temp table home_store as
-    select customer, arg_max(store_id, (n, store_id)) as store_id
-    from (select customer, store_id, count(distinct order_id) as n from line where store_id is not null group by all) group by customer;
+        from dim_products join known_product using (product_id) where event_date <= $as_of group by product, product_id
+    ) where is_sellable order by product;
 create temp table shown as
     select product, store_id, max(valid_from <= $target and valid_to >= $target) as is_now,
         max(case when valid_from <= $target and valid_to >= $target and display_placement is not null then 1 else 0 end) as on_display,
         max(case when valid_from <= $target and valid_to >= $target and mailer_placement is not null then 1 else 0 end) as in_mailer,
         max(case when valid_to < $target and mailer_placement is not null then 1 else 0 end) as was_in_mailer
     from fct_store_promotions join product using (product_id)
-    where event_date <= $as_of and valid_to >= $target - 7
+    where event_date between $as_of - {PLAN_DAYS} and $as_of and valid_to >= $target - 7
     group by product, store_id;
+"""
+
+# Of the customers of one bucket: what the products' aggregates are added up from.
+_PAIR = f"""
+create temp table customer as
+    select customer, customer_id from known_customer where first_day <= $as_of and bucket = $bucket order by customer;
+create temp table line as
+    select customer, product, type_key, category_key, order_id, store_id, quantity, amount, discount, is_promoted, age,
+        (exp(-age * ln(2) / {FAST}) * 1e9)::integer as fast, (exp(-age * ln(2) / {SLOW}) * 1e9)::integer as slow
+    from (select *, ($as_of - event_date + 1)::smallint as age from $lines where event_date <= $as_of) join product using (product);
+create temp table pair as
+    select customer, product, any_value(type_key) as type_key, any_value(category_key) as category_key, count(*) as n_orders,
+        count(*) filter (age <= 28) as n_orders_28d, count(*) filter (age <= 91) as n_orders_91d,
+        sum(fast) / 1e9 as decayed_fast, sum(slow) / 1e9 as decayed_slow,
+        min(age) as days_since_last, max(age) as days_since_first,
+        sum(quantity) / 1e9 / count(*) as quantity_mean, sum(amount) / 1e9 / count(*) as amount_mean,
+        avg(is_promoted) as promoted_share, sum(discount) / 1e9 / nullif(sum(discount) / 1e9 + sum(amount) / 1e9, 0) as discount_share
+    from line group by customer, product;
+"""
+
+_PART = """
+    select * from (
+        select product, count(*) as orders, count(*) filter (age <= 7) as orders_7d, count(*) filter (age <= 28) as orders_28d,
+            count(*) filter (age <= 91) as orders_91d, min(age) as days_since_last, max(age) as days_since_first,
+            sum(amount)::hugeint as amount, sum(quantity)::hugeint as quantity,
+            sum(case when age <= 28 then amount end)::hugeint as amount_28d, sum(case when age <= 28 then quantity end)::hugeint as quantity_28d,
+            sum(case when age <= 7 then amount end)::hugeint as amount_7d, sum(case when age <= 7 then quantity end)::hugeint as quantity_7d,
+            sum(is_promoted)::bigint as promoted
+        from line group by product
+    ) join (
+        select product, count(*) as buyers, count(*) filter (n_orders > 1) as repeaters, count(*) filter (days_since_last <= 91) as buyers_91d
+        from pair group by product
+    ) using (product)
+"""
+
+# Of the customers of one bucket: the rest.
+_CUSTOMER = """
+create temp table home_store as
+    select customer, arg_max(store_id, (n, store_id)) as store_id
+    from (select customer, store_id, count(distinct order_id) as n from line where store_id is not null group by all) group by customer;
 create temp table mailing as
     select distinct customer, campaign_id
     from fct_campaign_mailings join customer using (customer_id)
@@ -61,52 +91,42 @@ create temp table offer as
     select distinct campaign_id, product
     from fct_coupons join product using (product_id)
     where event_date <= $as_of and campaign_id in (select campaign_id from mailing);
-"""
-
-_PAIR = f"""
-create temp table pair as
-    select customer, product, any_value(type) as type, any_value(category) as category, count(*) as n_orders,
-        count(*) filter (age <= 28) as n_orders_28d, count(*) filter (age <= 91) as n_orders_91d,
-        exact_sum(exp(-age * ln(2) / {FAST})) as decayed_fast, exact_sum(exp(-age * ln(2) / {SLOW})) as decayed_slow,
-        min(age) as days_since_last, max(age) as days_since_first, exact_sum(quantity) / count(*) as quantity_mean, exact_sum(amount) / count(*) as amount_mean,
-        avg(is_promoted) as promoted_share, exact_sum(discount) / nullif(exact_sum(discount) + exact_sum(amount), 0) as discount_share
-    from line group by customer, product;
 create temp table affinity as
-    select customer, type, any_value(category) as category, count(*) as type_days, exact_sum(decayed) as type_decayed,
-        min(age) as type_days_since_last, (max(age) - min(age)) / nullif(count(*) - 1, 0) as type_gap_days
+    select customer, type_key, type_days, type_decayed, type_days_since_last, (last - type_days_since_last) / nullif(type_days - 1, 0) as type_gap_days
     from (
-        select customer, type, age, any_value(category) as category, exact_sum(exp(-age * ln(2) / {SLOW})) as decayed
-        from line group by customer, type, age
-    ) group by customer, type;
+        select customer, type_key, exact_sum(decayed_slow) as type_decayed, min(days_since_last) as type_days_since_last, max(days_since_first) as last
+        from pair group by customer, type_key
+    ) join (select customer, type_key, count(distinct age) as type_days from line group by customer, type_key) as days
+        using (customer, type_key);
 create temp table category_affinity as
-    select customer, category, exact_sum(exp(-age * ln(2) / {SLOW})) as category_decayed, min(age) as category_days_since_last
-    from line group by customer, category;
-"""
-
-_CUSTOMER = """
+    select customer, category_key, exact_sum(decayed_slow) as category_decayed, min(days_since_last) as category_days_since_last
+    from pair group by customer, category_key;
 create temp table shopper as
-    select customer, count(distinct order_id) as n_orders, count(distinct order_id) filter (age <= 28) as n_orders_28d,
-        min(age) as days_since_last_order, max(age) as days_since_first_order,
-        (max(age) - min(age)) / nullif(count(distinct age) - 1, 0) as order_gap_days,
-        count(*) / count(distinct order_id) as basket_size, exact_sum(amount) / count(distinct order_id) as basket_amount,
-        count(distinct product) as n_products, 1 - count(distinct product) / count(*) as repeat_share,
-        avg(is_promoted) as promoted_share, exact_sum(discount) / nullif(exact_sum(discount) + exact_sum(amount), 0) as discount_share,
-        exact_sum(case when age <= 28 then amount end) as amount_28d
-    from line group by customer;
+    select customer, n_orders, n_orders_28d, days_since_last_order, days_since_first_order,
+        (days_since_first_order - days_since_last_order) / nullif(days - 1, 0) as order_gap_days,
+        lines / n_orders as basket_size, amount / 1e9 / n_orders as basket_amount, n_products, 1 - n_products / lines as repeat_share,
+        promoted_share, discount / 1e9 / nullif(discount / 1e9 + amount / 1e9, 0) as discount_share, amount_28d / 1e9 as amount_28d
+    from (
+        select customer, count(*) as lines, min(age) as days_since_last_order, max(age) as days_since_first_order,
+            count(distinct age) as days, sum(amount) as amount, sum(discount) as discount, avg(is_promoted) as promoted_share,
+            sum(case when age <= 28 then amount end) as amount_28d
+        from line group by customer
+    ) join (
+        select customer, count(*) as n_orders, count(*) filter (age <= 28) as n_orders_28d
+        from (select customer, order_id, min(age) as age from line group by customer, order_id) group by customer
+    ) using (customer) join (select customer, count(*) as n_products from pair group by customer) using (customer);
 """
 
 _ITEM = """
 create temp table item as
     with sold as (
-        select product, count(*) filter (age <= 7) as orders_7d, count(*) filter (age <= 28) as orders_28d,
-            count(*) filter (age <= 91) as orders_91d, count(distinct customer) filter (age <= 91) as customers_91d,
-            min(age) as days_since_last_sale, max(age) as days_since_first_sale,
-            exact_sum(case when age <= 28 then amount end) / nullif(exact_sum(case when age <= 28 then quantity end), 0) as price_28d,
-            exact_sum(case when age <= 7 then amount end) / nullif(exact_sum(case when age <= 7 then quantity end), 0) as price_7d,
-            exact_sum(amount) / nullif(exact_sum(quantity), 0) as price_all, avg(is_promoted) as promoted_share
-        from line group by product
-    ), buyers as (
-        select product, count(*) as n_buyers, avg(case when n_orders > 1 then 1 else 0 end) as repeat_rate from pair group by product
+        select product, sum(orders_7d)::bigint as orders_7d, sum(orders_28d)::bigint as orders_28d, sum(orders_91d)::bigint as orders_91d,
+            sum(buyers_91d)::bigint as customers_91d, min(days_since_last) as days_since_last_sale, max(days_since_first) as days_since_first_sale,
+            sum(amount_28d) / 1e9 / nullif(sum(quantity_28d) / 1e9, 0) as price_28d,
+            sum(amount_7d) / 1e9 / nullif(sum(quantity_7d) / 1e9, 0) as price_7d,
+            sum(amount) / 1e9 / nullif(sum(quantity) / 1e9, 0) as price_all, sum(promoted) / sum(orders) as promoted_share,
+            sum(buyers)::bigint as n_buyers, sum(repeaters) / sum(buyers) as repeat_rate
+        from item_part group by product
     ), shown_now as (
         select product, sum(on_display) as display_stores, sum(in_mailer) as mailer_stores,
             max(case when in_mailer = 1 and was_in_mailer = 0 then 1 else 0 end) as is_new_in_mailer
@@ -117,7 +137,7 @@ create temp table item as
         coalesce(display_stores, 0) / stores.n as display_share, coalesce(mailer_stores, 0) / stores.n as mailer_share,
         coalesce(is_new_in_mailer, 0) as is_new_in_mailer,
         sum(orders_28d) over (partition by type) as type_orders_28d
-    from product left join sold using (product) left join buyers using (product) left join shown_now using (product) cross join stores;
+    from product left join sold using (product) left join shown_now using (product) cross join stores;
 """
 
 
@@ -128,42 +148,60 @@ class Snapshot:
         con: has `fct_purchases`, `dim_products`, `dim_customers`, `fct_store_promotions`, `fct_campaign_mailings` and
             `fct_coupons` (columns: dbt/models/marts/marts.yml). Its temporary tables are replaced.
         as_of: business day D.
+        stage: purchases encoded for several days; without it, for this day.
 
-    Tables: product, customer, line, home_store, shown, mailing, offer, pair, affinity, category_affinity, shopper, item.
+    Tables of all customers: product, shown, item, bought (pairs). Tables of one bucket of customers, the one that was loaded
+    last: customer, line, pair, home_store, mailing, offer, affinity, category_affinity, shopper.
 
     Raises:
         NotEnoughData: no purchase of a sellable product is known by then.
     """
 
-    def __init__(self, con: duckdb.DuckDBPyConnection, as_of: date) -> None:
-        self.con, self.as_of = con, as_of
-        for name in (
-            "product",
-            "customer",
-            "line",
-            "home_store",
-            "shown",
-            "mailing",
-            "offer",
-            "pair",
-            "affinity",
-            "category_affinity",
-            "shopper",
-            "item",
-        ):
+    def __init__(self, con: duckdb.DuckDBPyConnection, as_of: date, stage: Stage | None = None) -> None:
+        self.con, self.as_of, self.stage = con, as_of, stage or Stage(con, as_of)
+        self._run(_COMMON)
+        for name in ("item_part", "bought"):
             con.execute(f"drop table if exists temp.{name}")
-        target = as_of + timedelta(days=1)
-        for statement in (_BASE + _PAIR + _CUSTOMER + _ITEM).split(";\n"):
-            if statement.strip():
-                used = {
-                    name: value for name, value in (("as_of", as_of), ("target", target)) if f"${name}" in statement
-                }
-                con.execute(statement, used or None)
-        found = con.execute("select count(*) from line").fetchall()[0][0]
-        if not found:
+        for bucket in range(self.stage.n_buckets):
+            self._run(_PAIR, bucket)
+            verb = "insert into" if bucket else "create temp table"
+            for name, query in (("item_part", _PART), ("bought", "select customer, product from pair")):
+                con.execute(f"{verb} {name} {'' if bucket else 'as'} {query}")
+        self._run(_ITEM)
+        self._paired = self.stage.n_buckets - 1
+        self._bucket: int | None = None
+        self.load(self._paired)
+        if not con.execute("select count(*) from item_part").fetchall()[0][0]:
             raise NotEnoughData(
                 f"features as of {as_of}",
                 found="no purchase of a sellable product",
                 wanted="at least one",
                 fix="materialise the warehouse first",
             )
+
+    def load(self, bucket: int) -> None:
+        """Make `bucket` the one that the tables of customers hold."""
+        if bucket != self._paired:
+            self._run(_PAIR, bucket)
+            self._paired = bucket
+        if bucket != self._bucket:
+            self._run(_CUSTOMER, bucket)
+            self._bucket = bucket
+
+    def buckets(self) -> Iterator[int]:
+        """Load one bucket after the other, in the order of their customers' ids."""
+        for bucket in range(self.stage.n_buckets):
+            self.load(bucket)
+            yield bucket
+
+    def _run(self, script: str, bucket: int = 0) -> None:
+        """Run statements, replacing the tables that they create."""
+        values = {"as_of": self.as_of, "target": self.as_of + timedelta(days=1), "bucket": bucket}
+        for statement in script.replace("$lines", self.stage.lines(bucket)).split(";\n"):
+            if not statement.strip():
+                continue
+            words = statement.split(maxsplit=4)
+            if words[:3] == ["create", "temp", "table"]:
+                self.con.execute(f"drop table if exists temp.{words[3]}")
+            used = {name: value for name, value in values.items() if f"${name}" in statement}
+            self.con.execute(statement, used or None)

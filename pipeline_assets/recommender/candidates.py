@@ -11,45 +11,76 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline_assets.recommender.aggregates import Snapshot
-from pipeline_assets.recommender.retriever import item_neighbour_scores
+from pipeline_assets.recommender.retriever import Neighbours, most_bought, neighbours
 
 N_HISTORY, N_NEIGHBOURS, N_TYPE, N_PROMOTED, N_POPULAR = 180, 30, 40, 30, 20
 SOURCES = ("history", "neighbours", "type", "promoted", "popular")
+_PLACES = 1024  # more than any source has
 
 
-def candidates(snapshot: Snapshot) -> pd.DataFrame:
-    """Candidates of every customer.
+def similar_products(snapshot: Snapshot) -> Neighbours:
+    """Item-to-item similarity from the pairs of all customers: once a snapshot, whatever the number of buckets."""
+    con = snapshot.con
+    counts = con.sql("select product, count(*) as buyers from bought group by product").fetchnumpy()
+    items = most_bought(counts["product"], counts["buyers"])
+
+    def pairs(bucket: int) -> tuple[NDArray[np.signedinteger], NDArray[np.int32]]:
+        first, last = con.sql(
+            f"select min(customer), max(customer) from known_customer where bucket = {bucket}"
+        ).fetchall()[0]
+        found = con.sql(f"select customer, product from bought where customer between {first} and {last}").fetchnumpy()
+        return found["customer"] - first, found["product"]
+
+    return neighbours(items, (pairs(bucket) for bucket in range(snapshot.stage.n_buckets)))
+
+
+def candidates(snapshot: Snapshot, similar: Neighbours | None = None) -> pd.DataFrame:
+    """Candidates of every customer of the loaded bucket.
+
+    Args:
+        similar: `similar_products` of the snapshot, where it is known already.
 
     Returns:
-        One row per customer and product: customer, product (dense keys), source (index into `SOURCES`, the first that
+        One row per customer and product: customer, product (keys of the snapshot), source (index into `SOURCES`, the first that
         named it), place (rank within that source, 1 is best), knn_score (float32, 0 when not similar to anything bought),
-        sorted by customer, source and place. Also left in the connection as temporary table `candidate`.
+        sorted by customer, source and place.
     """
+    similar = similar or similar_products(snapshot)
+    customer = snapshot.con.sql("select customer from customer order by customer").fetchnumpy()["customer"]
+    scores, found = _neighbours(snapshot, similar, customer)
+    frame = _named(snapshot, found)
+    order = (frame["customer"].to_numpy(np.int64) * len(SOURCES) + frame["source"].to_numpy()) * _PLACES
+    frame = frame.take(np.argsort(order + frame["place"].to_numpy()))
+    position, inside = similar.positions(frame["product"].to_numpy())
+    rows = np.searchsorted(customer, frame["customer"].to_numpy())
+    frame["knn_score"] = np.where(inside, scores[rows, position], np.float32(0))
+    return frame.reset_index(drop=True)
+
+
+def _named(snapshot: Snapshot, neighbour: pd.DataFrame) -> pd.DataFrame:
+    """The first source that names each product for each customer, and the place there: customer, product, source, place."""
     con = snapshot.con
-    items, scores, neighbours = _neighbours(snapshot)
-    con.register("neighbour", neighbours)
-    con.execute("drop table if exists temp.candidate")
-    con.execute(
+    con.register("neighbour", neighbour)
+    frame = con.sql(
         f"""
-        create temp table candidate as
         with history as (
             select customer, product, 0 as source, row_number() over (partition by customer order by decayed_slow desc, product) as place
             from pair
         ), type_popularity as (
-            select product, type, row_number() over (partition by type order by orders_28d desc, orders_91d desc, product) as type_place
+            select product, type_key, row_number() over (partition by type_key order by orders_28d desc, orders_91d desc, product) as type_place
             from item where orders_28d > 0
         ), favourite as (
-            select customer, type, type_decayed,
-                row_number() over (partition by customer order by type_decayed desc, type) as favourite_place
+            select customer, type_key, type_decayed,
+                row_number() over (partition by customer order by type_decayed desc, type_key) as favourite_place
             from affinity
         ), by_type as (
             select customer, product, 2 as source,
                 row_number() over (partition by customer order by type_decayed / (1 + type_place) desc, product) as place
-            from favourite join type_popularity using (type) where favourite_place <= 40 and type_place <= 5
+            from favourite join type_popularity using (type_key) where favourite_place <= 40 and type_place <= 5
         ), promoted as (
             select customer, product, 3 as source,
                 row_number() over (partition by customer order by type_decayed * ln(1 + orders_28d) desc, product) as place
-            from favourite join item using (type)
+            from favourite join item using (type_key)
             where favourite_place <= 60 and orders_28d > 0 and (mailer_share > 0 or display_share > 0.2)
         ), popular as (
             select product, row_number() over (order by orders_28d desc, product) as place from item where orders_28d > 0
@@ -60,38 +91,29 @@ def candidates(snapshot: Snapshot) -> pd.DataFrame:
             union all select * from promoted where place <= {N_PROMOTED}
             union all select customer, product, 4, place from customer cross join popular where place <= {N_POPULAR}
         )
-        select customer, product, min(source)::tinyint as source, arg_min(place, source)::smallint as place
-        from everything group by customer, product order by customer, source, place, product
+        select customer, product, (first // {_PLACES})::tinyint as source, (first % {_PLACES})::smallint as place
+        from (select customer, product, min(source * {_PLACES} + place) as first from everything group by customer, product)
         """
-    )
+    ).df()
     con.unregister("neighbour")
-    frame = con.sql("select * from candidate order by customer, source, place, product").df()
-    product = frame["product"].to_numpy()
-    position, inside = _positions(items, product)
-    frame["knn_score"] = np.where(inside, scores[frame["customer"].to_numpy(), position], np.float32(0))
     return frame
 
 
-def _positions(items: NDArray[np.int32], product: NDArray[np.int32]) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """Where each product is in the ascending `items`, and whether it is there at all."""
-    position = np.minimum(np.searchsorted(items, product), len(items) - 1)
-    return position, items[position] == product
-
-
-def _neighbours(snapshot: Snapshot) -> tuple[NDArray[np.int32], NDArray[np.float32], pd.DataFrame]:
-    """Collaborative filtering scores (retriever.py), and the best products not bought yet: customer, product, place."""
-    bought = snapshot.con.sql("select customer, product, decayed_slow from pair order by customer, product").df()
-    n_customers = snapshot.con.sql("select count(*) from customer").fetchall()[0][0]
-    customer, product = bought["customer"].to_numpy(np.int32), bought["product"].to_numpy(np.int32)
-    items, scores = item_neighbour_scores(customer, product, bought["decayed_slow"].to_numpy(), n_customers)
+def _neighbours(
+    snapshot: Snapshot, similar: Neighbours, customer: NDArray[np.int32]
+) -> tuple[NDArray[np.float32], pd.DataFrame]:
+    """Collaborative filtering scores of `customer`, and the best products not bought yet: customer, product, place."""
+    bought = snapshot.con.sql("select customer, product, decayed_slow from pair").fetchnumpy()
+    row, product = np.searchsorted(customer, bought["customer"]), bought["product"]
+    scores = similar.scores(row, product, bought["decayed_slow"], len(customer))
     new = scores.copy()
-    position, inside = _positions(items, product)
-    new[customer[inside], position[inside]] = 0.0
-    rows = np.arange(n_customers)[:, None]
-    top = min(N_NEIGHBOURS, len(items))
+    position, inside = similar.positions(product)
+    new[row[inside], position[inside]] = 0.0
+    rows = np.arange(len(customer))[:, None]
+    top = min(N_NEIGHBOURS, len(similar.items))
     best = np.sort(np.argpartition(-new, top - 1, axis=1)[:, :top], axis=1)
     best = np.take_along_axis(best, np.argsort(-new[rows, best], axis=1, kind="stable"), axis=1)
     found = new[rows, best] > 0
     place = np.broadcast_to(np.arange(1, top + 1, dtype=np.int16), best.shape)
-    who = np.broadcast_to(rows.astype(np.int32), best.shape)
-    return items, scores, pd.DataFrame({"customer": who[found], "product": items[best[found]], "place": place[found]})
+    who = np.broadcast_to(customer[:, None], best.shape)
+    return scores, pd.DataFrame({"customer": who[found], "product": similar.items[best[found]], "place": place[found]})

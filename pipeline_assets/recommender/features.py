@@ -7,14 +7,16 @@ Ages are in days at T = D + 1, amounts in the shop's currency, shares between 0 
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pandas as pd
 import pyarrow
 
 from pipeline_assets.recommender.aggregates import Snapshot
-from pipeline_assets.recommender.candidates import candidates
-from pipeline_assets.recommender.packing import pack
+from pipeline_assets.recommender.candidates import candidates, similar_products
+from pipeline_assets.recommender.packing import F32, pack_groups
+from pipeline_assets.recommender.retriever import Neighbours
 
 PAIR_FEATURES: tuple[str, ...] = (
     "pair_n_orders",  # orders of the customer with the product
@@ -81,7 +83,7 @@ MODEL_FEATURES: tuple[str, ...] = PAIR_FEATURES + CUSTOMER_FEATURES + PRODUCT_FE
 
 
 def customer_features(snapshot: Snapshot) -> pyarrow.Table:
-    """One row per known customer: customer_id and `CUSTOMER_FEATURES` (float32; all missing before the first order)."""
+    """One row per known customer of the loaded bucket: customer_id and `CUSTOMER_FEATURES` (float32; all missing before the first order)."""
     columns = ", ".join(f"shopper.{name.removeprefix('customer_')}::float as {name}" for name in CUSTOMER_FEATURES)
     query = f"select customer_id, {columns} from customer left join shopper using (customer) order by customer_id"
     return snapshot.con.sql(query).to_arrow_table()
@@ -105,22 +107,36 @@ def product_features(snapshot: Snapshot) -> pyarrow.Table:
     ).to_arrow_table()
 
 
-def customer_product_features(snapshot: Snapshot) -> pyarrow.Table:
-    """Packed candidates: one row per known customer: customer_id, candidate_ids (list of str), pair_features (bytes).
+def customer_product_features(snapshot: Snapshot, similar: Neighbours | None = None) -> pyarrow.Table:
+    """Packed candidates: one row per known customer of the loaded bucket: customer_id, candidate_ids (list of str), pair_features (bytes).
 
     `pair_features` is the little-endian float32 matrix (n candidates x `PAIR_FEATURES`), row-major; see packing.py.
+
+    Args:
+        similar: `similar_products` of the snapshot, where it is known already.
     """
-    named = candidates(snapshot)
+    named = candidates(snapshot, similar)
     named["position"] = np.arange(len(named), dtype=np.int32)
     snapshot.con.register("named", named)
     columns = ", ".join(f"{name}::float as {name}" for name in PAIR_FEATURES)
-    table = snapshot.con.sql(f"select position, customer, product_id, {columns} from ({_PAIR_QUERY})").to_arrow_table()
+    reader = snapshot.con.sql(f"select position, {columns} from ({_PAIR_QUERY})").to_arrow_reader(_ROWS_AT_ONCE)
+    matrix = np.empty((len(named), len(PAIR_FEATURES)), dtype=np.float32)
+    for batch in (
+        reader
+    ):  # rows come in the order of the joins; a few at a time, so that the rows that are being filled stay in cache
+        block = np.empty((len(batch), len(PAIR_FEATURES)), dtype=np.float32)
+        for column, name in enumerate(PAIR_FEATURES):
+            block[:, column] = batch[name].to_numpy(zero_copy_only=False)  # nulls become NaN
+        matrix[batch["position"].to_numpy()] = block
     snapshot.con.unregister("named")
-    return _packed(snapshot, table)
+    return _packed(snapshot, named, matrix)
+
+
+_ROWS_AT_ONCE = 2048  # 27 columns of them are 0.2 MB; 8192 rows fill the matrix at less than half the speed
 
 
 _PAIR_QUERY = """
-    select named.position, named.customer, item.product_id,
+    select named.position,
         pair.n_orders as pair_n_orders, pair.n_orders_28d as pair_n_orders_28d, pair.n_orders_91d as pair_n_orders_91d,
         pair.decayed_fast as pair_decayed_fast, pair.decayed_slow as pair_decayed_slow,
         pair.n_orders / shopper.n_orders as pair_order_share,
@@ -144,8 +160,8 @@ _PAIR_QUERY = """
     join item using (product)
     left join pair on pair.customer = named.customer and pair.product = named.product
     left join shopper on shopper.customer = named.customer
-    left join affinity on affinity.customer = named.customer and affinity.type = item.type
-    left join category_affinity on category_affinity.customer = named.customer and category_affinity.category = item.category
+    left join affinity on affinity.customer = named.customer and affinity.type_key = item.type_key
+    left join category_affinity on category_affinity.customer = named.customer and category_affinity.category_key = item.category_key
     left join home_store on home_store.customer = named.customer
     left join (select distinct store_id from shown) as plan on plan.store_id = home_store.store_id
     left join shown on shown.store_id = home_store.store_id and shown.product = named.product
@@ -157,17 +173,29 @@ _PAIR_QUERY = """
 """
 
 
-def _packed(snapshot: Snapshot, pairs: pyarrow.Table) -> pyarrow.Table:
-    customers = snapshot.con.sql("select customer_id from customer order by customer").to_arrow_table()["customer_id"]
-    # sorted here: DuckDB would move 27 columns through its sort (1 CPU s)
-    order = np.argsort(pairs["position"].to_numpy())
-    matrix = np.empty((len(pairs), len(PAIR_FEATURES)), dtype=np.float32)
-    for column, name in enumerate(PAIR_FEATURES):
-        matrix[:, column] = pairs[name].to_numpy()[order]  # nulls become NaN
-    edges = np.searchsorted(pairs["customer"].to_numpy()[order], np.arange(len(customers) + 1))
-    blobs = [pack(matrix[start:end]) for start, end in itertools.pairwise(edges)]
-    products = pairs["product_id"].combine_chunks().take(pyarrow.array(order))
-    ids = pyarrow.ListArray.from_arrays(edges.astype(np.int32), products)
+def _packed(snapshot: Snapshot, named: pd.DataFrame, matrix: F32) -> pyarrow.Table:
+    customers = snapshot.con.sql("select customer, customer_id from customer order by customer").to_arrow_table()
+    keys = customers["customer"].to_numpy()
+    edges = np.append(np.searchsorted(named["customer"].to_numpy(), keys), len(named))
+    products = snapshot.con.sql("select product, product_id from product order by product").to_arrow_table()
+    positions = np.searchsorted(products["product"].to_numpy(), named["product"].to_numpy())
+    ids = products["product_id"].combine_chunks().take(pyarrow.array(positions))
     return pyarrow.table(
-        {"customer_id": customers, "candidate_ids": ids, "pair_features": pyarrow.array(blobs, pyarrow.binary())}
+        {
+            "customer_id": customers["customer_id"],
+            "candidate_ids": pyarrow.ListArray.from_arrays(edges.astype(np.int32), ids),
+            "pair_features": pack_groups(matrix, edges),
+        }
     )
+
+
+def feature_parts(snapshot: Snapshot, names: Sequence[str]) -> Iterator[dict[str, pyarrow.Table]]:
+    """The tables of `names`, bucket by bucket: the rows of customers in the order of their ids, those of products all at once."""
+    similar = similar_products(snapshot) if "customer_product" in names else None
+    if "product" in names:
+        yield {"product": product_features(snapshot)}
+    for _ in snapshot.buckets():
+        part = {"customer": customer_features(snapshot)} if "customer" in names else {}
+        if "customer_product" in names:
+            part["customer_product"] = customer_product_features(snapshot, similar)
+        yield part

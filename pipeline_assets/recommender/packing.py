@@ -7,10 +7,15 @@ serving alike, so the three cannot put a column in different places.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
 from pipeline_assets.recommender.errors import FeatureMismatch
+
+if TYPE_CHECKING:
+    import pyarrow
 
 F32 = npt.NDArray[np.float32]
 PACKED = np.dtype("<f4")  # the stored form, whatever the machine's byte order
@@ -31,6 +36,28 @@ def pack(matrix: F32) -> bytes:
             fix="cast once, where the features are computed",
         )
     return matrix.astype(PACKED, order="C", copy=False).tobytes()
+
+
+def pack_groups(matrix: F32, edges: npt.NDArray[np.int64]) -> pyarrow.Array:
+    """`pack` of rows edges[i] .. edges[i + 1] of `matrix`, for every i, without copying: the column of a table.
+
+    Raises:
+        FeatureMismatch: as `pack`; or 2 GB and more, which one Arrow column cannot hold.
+    """
+    import pyarrow
+
+    if matrix.nbytes >= 1 << 31:
+        raise FeatureMismatch(
+            "packed matrix",
+            found=f"{matrix.nbytes} bytes",
+            wanted="less than 2 GB in one piece",
+            fix="make the buckets of customers smaller (recommender/stage.py)",
+        )
+    pack(matrix[:0])
+    rows = np.ascontiguousarray(matrix.astype(PACKED, copy=False))
+    offsets = (edges * matrix.shape[1] * PACKED.itemsize).astype(np.int32)
+    buffers = [None, pyarrow.py_buffer(offsets), pyarrow.py_buffer(rows)]
+    return pyarrow.Array.from_buffers(pyarrow.binary(), len(edges) - 1, buffers)
 
 
 def unpack(blob: bytes, n: int, p: int) -> F32:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline_assets.recommender.aggregates import PLAN_DAYS
 from pipeline_assets.recommender.errors import BlockedPartition, NotEnoughData
 from pipeline_assets.resources.lake import Lake
 
@@ -21,7 +23,8 @@ _FEED_OF = {  # mart -> the feed whose verdicts say which of its days may be rea
     "fct_coupons": "exposures",
     "fct_store_promotions": "exposures",
 }
-_RECENT = {"fct_store_promotions": 21}  # days: a plan is known at most two weeks before it ends
+_RECENT = {"fct_store_promotions": PLAN_DAYS}
+MEMORY = "1GB"  # of DuckDB; what does not fit goes to the folder for what is temporary
 
 
 def require_marts(lake: Lake, first: date, last: date) -> None:
@@ -42,20 +45,28 @@ def require_marts(lake: Lake, first: date, last: date) -> None:
 
 
 @contextmanager
-def marts_as_of(lake: Lake, as_of: date, threads: int) -> Iterator[duckdb.DuckDBPyConnection]:
+def marts_as_of(
+    lake: Lake, as_of: date, threads: int, first: date | None = None, folder: Path | None = None
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """A private in-memory DuckDB with a view per mart, holding no row after `as_of` and none of a blocked day.
 
     A day that was good once, was delivered again and is blocked now still has its old rows in the marts; they are not read.
+
+    Args:
+        first: the earliest day that will be asked about; plans are listed from `PLAN_DAYS` before it. `as_of` by default.
+        folder: where DuckDB may put what exceeds its memory.
 
     Raises:
         NotEnoughData: a mart has never been published.
     """
     import duckdb
 
-    with duckdb.connect(config={"threads": threads, "memory_limit": "2GB"}) as con:
+    blocked = {feed: lake.blocked_days(feed, date.min, as_of) for feed in sorted(set(_FEED_OF.values()))}
+    config = {"threads": threads, "memory_limit": MEMORY} | ({"temp_directory": str(folder)} if folder else {})
+    with duckdb.connect(config=config) as con:
         for mart, feed in _FEED_OF.items():
-            blocked = "".join(f" and event_date <> date '{day}'" for day in lake.blocked_days(feed, date.min, as_of))
-            start = as_of - timedelta(days=_RECENT[mart]) if mart in _RECENT else None
+            unread = "".join(f" and event_date <> date '{day}'" for day in blocked[feed])
+            start = (first or as_of) - timedelta(days=_RECENT[mart]) if mart in _RECENT else None
             files = lake.files(f"warehouse/{mart}", start, as_of) or lake.files(f"warehouse/{mart}")[:1]
             if not files:
                 raise NotEnoughData(
@@ -67,6 +78,6 @@ def marts_as_of(lake: Lake, as_of: date, threads: int) -> Iterator[duckdb.DuckDB
             listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
             con.execute(
                 f"""create view {mart} as select * from read_parquet([{listed}], hive_partitioning = true,
-                hive_types = {{'event_date': date}}) where event_date <= date '{as_of}'{blocked}"""
+                hive_types = {{'event_date': date}}) where event_date <= date '{as_of}'{unread}"""
             )
         yield con
