@@ -6,11 +6,13 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,48 @@ def summary(arguments: argparse.Namespace) -> int:
     return _print_summary(get_settings(), max(days), arguments.json)
 
 
+def consume(arguments: argparse.Namespace) -> int:
+    """Land the messages of the stream in the lake, until SIGTERM or one of the bounds."""
+    settings = get_settings()
+    if settings.source.kind != "stream":
+        raise ConfigurationError(
+            "consume",
+            found=f"source.kind = {settings.source.kind}",
+            wanted="source.kind = stream",
+            fix="set PIPELINE_SOURCE__KIND and PIPELINE_STREAM__BOOTSTRAP_SERVERS",
+        )
+    quiet()
+    from pipeline_assets.resources.lake import local_lake
+    from pipeline_assets.sources.mapping import read_mapping
+    from pipeline_assets.sources.stream import stream_feeds
+    from pipeline_assets.sources.stream_consumer import consume as land_messages
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    started = time.monotonic()
+
+    def say(line: str) -> None:
+        print(f"[{time.monotonic() - started:5.0f} s] {line}", flush=True)
+
+    say(f"broker {settings.stream.bootstrap_servers}, lake in {settings.data_dir}")
+    done = land_messages(
+        settings.stream,
+        local_lake(settings.data_dir),
+        stream_feeds(read_mapping(settings.source.mapping), settings.calendar),
+        stop,
+        say,
+        clock=lambda: datetime.now(UTC),
+        until_idle=arguments.until_idle,
+        max_batches=arguments.max_batches,
+        from_oldest=arguments.from_oldest,
+    )
+    say(
+        f"done: {done.landed} events landed, {done.dead} dead letters, {done.filtered} filtered out, {done.batches} batches"
+    )
+    return 0
+
+
 def _print_summary(settings: Settings, day: date, as_json: bool) -> int:
     from pipeline_assets.summary import collect, render
 
@@ -102,6 +146,24 @@ def parser() -> argparse.ArgumentParser:
     )
     verb.add_argument("--json", action="store_true", help="machine-readable output")
     verb.set_defaults(function=summary)
+    verb = verbs.add_parser(
+        "consume",
+        help="the stream's messages into the lake; may be killed and started again",
+        description=consume.__doc__,
+    )
+    verb.add_argument(
+        "--until-idle",
+        type=float,
+        metavar="SECONDS",
+        help="end when all is read and nothing came for so long (default: go on for ever)",
+    )
+    verb.add_argument("--max-batches", type=int, metavar="N", help="end after N batches")
+    verb.add_argument(
+        "--from-oldest",
+        action="store_true",
+        help="where the broker has dropped messages that were not landed, record the gap and go on",
+    )
+    verb.set_defaults(function=consume)
     cli_data.add_verbs(verbs, _day)
     cli_quarantine.add_verbs(verbs, _day)
     return root

@@ -38,7 +38,7 @@ class _Section(pydantic.BaseModel):
 class SourceSettings(_Section):
     """Where the feeds come from."""
 
-    kind: Literal["sample", "files", "sql"] = "sample"
+    kind: Literal["sample", "files", "sql", "stream"] = "sample"
     path: str | None = None  # files: folder or object-store URL (sources/files.py has the layouts)
     mapping: Path | None = None  # TOML that maps the shop's columns to the contract's (sources/mapping.py)
     url: pydantic.SecretStr = pydantic.SecretStr("")  # sql: SQLAlchemy URL, with user and password
@@ -64,6 +64,39 @@ class SourceSettings(_Section):
                 wanted="a readable file with one SQLAlchemy URL",
                 fix="correct PIPELINE_SOURCE__URL_FILE, or let this user read the file",
             ) from None
+
+
+class StreamSettings(_Section):
+    """`source.kind = stream`: the Kafka-protocol consumer and when its days are complete."""
+
+    bootstrap_servers: str = ""
+    group: str = "pipeline-assets"  # the name brokers see; positions are kept in the lake, not in the group
+    lateness_minutes: int = pydantic.Field(60, ge=0)  # how long after its end a day waits for its last events
+    idle_minutes: float | None = pydantic.Field(60, ge=0)  # None: only events move a partition's watermark
+    batch_messages: int = pydantic.Field(50_000, ge=1)
+    batch_bytes: int = pydantic.Field(33_554_432, ge=1)  # 32 MiB: a batch and its copies stay below 200 MB
+    batch_seconds: float = pydantic.Field(30.0, gt=0)  # a commit each; 2,880 a day at most
+    max_message_bytes: int = pydantic.Field(65_536, ge=1_024)  # an event has some hundred; above it a dead letter
+    give_up_seconds: float = pydantic.Field(300.0, gt=0)  # of brokers that do not answer
+    options: dict[str, pydantic.SecretStr] = pydantic.Field(default_factory=dict)  # librdkafka's, e.g. security
+
+    @pydantic.field_validator("options")
+    @classmethod
+    def _keep_the_guarantees(cls, options: dict[str, pydantic.SecretStr]) -> dict[str, pydantic.SecretStr]:
+        if taken := sorted(set(options) & _STREAM_GUARANTEES):
+            raise ValueError(f"{', '.join(taken)} cannot be chosen: each event once rests on it")
+        return options
+
+
+_STREAM_GUARANTEES = {
+    "bootstrap.servers",
+    "group.id",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "auto.offset.reset",
+    "enable.partition.eof",
+    "isolation.level",
+}  # sources/stream_broker.py sets them
 
 
 class CalendarSettings(_Section):
@@ -169,6 +202,7 @@ class Settings(_Section):
     data_dir: Path = PROJECT_ROOT / "data"
     dbt_target: Literal["duckdb", "postgres"] = "duckdb"  # where the marts are built; PIPELINE_PG_* say where that is
     source: SourceSettings = SourceSettings()
+    stream: StreamSettings = StreamSettings()
     calendar: CalendarSettings = CalendarSettings()
     validation: ValidationSettings = ValidationSettings()
     training: TrainingSettings = TrainingSettings()
@@ -190,6 +224,8 @@ class Settings(_Section):
             raise _incomplete("source.kind = files", ["source.path"])
         if self.source.kind == "sql" and not self.source.url.get_secret_value() and self.source.url_file is None:
             raise _incomplete("source.kind = sql", ["source.url"])
+        if self.source.kind == "stream" and not self.stream.bootstrap_servers:
+            raise _incomplete("source.kind = stream", ["stream.bootstrap_servers"])
         return self
 
     @property

@@ -46,6 +46,12 @@ def build_source(settings: Settings, now: datetime) -> Source:
         from pipeline_assets.sources.sql import SqlSource
 
         return SqlSource(settings.source.database_url(), settings.source.connect_args, mapping, days, limit)
+    if settings.source.kind == "stream":
+        from pipeline_assets.resources.lake import local_lake
+        from pipeline_assets.sources.stream import StreamSource
+
+        lateness = timedelta(minutes=settings.stream.lateness_minutes)
+        return StreamSource(local_lake(settings.data_dir), mapping, days, lateness, limit)
     from pipeline_assets.sources.files import FilesSource
 
     assert settings.source.path is not None, "checked by Settings"
