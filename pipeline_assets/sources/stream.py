@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 import pyarrow
 
 from pipeline_assets.recommender.errors import SourceError
+from pipeline_assets.resources.content import contents, in_order
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.schemas.feeds import FEEDS, Feed
 from pipeline_assets.schemas.validation import PARSE_ERRORS
 from pipeline_assets.sources.base import conform
 from pipeline_assets.sources.mapping import SourceMapping
 from pipeline_assets.sources.stream_messages import StreamFeed, connect, extracted, keys_of, start_of
-from pipeline_assets.sources.stream_table import events_by_day, table_of, watermark
+from pipeline_assets.sources.stream_table import table_of, watermark
 
 if TYPE_CHECKING:
     import duckdb
@@ -71,7 +72,7 @@ class StreamSource:
         if not wanted <= {stream.feed.name for stream in landed}:
             return []
         marks = [watermark(self._lake, stream.feed.name, stream.topic) for stream in landed]
-        days = events_by_day(self._lake, "purchases")
+        days = self._lake.rows_by_day(table_of("purchases"))
         known = [mark for mark in marks if mark is not None]
         if not days or len(known) < len(marks):
             return []
@@ -82,22 +83,29 @@ class StreamSource:
         return [day for day in candidates if start_of(day + timedelta(days=1), zone) <= reached]
 
     def changed_days(self, feed: Feed, landed: Mapping[date, Batch]) -> list[date]:
-        """Those of the landed days that have got events since, in order: they are to be landed again.
+        """Those of the landed days whose content is another now, in order: late events have re-opened them.
+
+        Optional in a source; `new_day` lands such days again.
 
         Args:
-            landed: the newest batch of each day in `raw/<feed>` (the ledger `ledger/batches`).
+            landed: the newest batch of each day of `raw/<feed>`, as the ledger `ledger/batches` has them.
 
-        Nothing is ever removed from a stream's day, so a day has changed if and only if it has more events than its batch
-        has rows. The counts are in the table's log: no data is read.
+        A stream's day only ever grows. As many events as the batch has rows (from the table's log, no data is read) prove that it
+        has not; any other day is read and its digest compared, because superseded states of a product are events but no rows.
         """
-        now = events_by_day(self._lake, feed.name)
-        return sorted(day for day, batch in landed.items() if now.get(day, 0) != batch.rows)
+        events = self._lake.rows_by_day(table_of(feed.name))
+        suspects = sorted(day for day, batch in landed.items() if events.get(day, 0) != batch.rows)
+        arrived = set(self.arrived_days()) if suspects else set()
+        return [day for day in suspects if day in arrived and self._digest(feed, day) != landed[day].digest]
+
+    def _digest(self, feed: Feed, day: date) -> str:
+        return contents(in_order(self.read(feed, [day]), feed.key), [day])[day].digest
 
     def read(self, feed: Feed, days: Sequence[date]) -> pyarrow.Table:
-        """Events of `days` in an order that does not depend on partitions or on when they came, so that digests do not.
+        """Events of `days`, the same in the same order whatever partitions they came through and when.
 
-        A business day's rows are ordered by the feed's key. Of several events with one key, validation's rule `duplicate` keeps
-        the first: the earliest of an event, the newest state of a product or customer.
+        Every event is a row, repeats too: validation sets them aside by its rule `duplicate`. Of a product or customer the newest
+        state of the day is the row, because these feeds say what is known at its end; older ones stay in the stream's table.
         """
         arrived = set(self.arrived_days())
         missing = [day for day in days if day not in arrived]
@@ -108,11 +116,10 @@ class StreamSource:
                 wanted="a day whose events have all arrived",
                 fix="let `pipeline-assets consume` run until the day is complete",
             )
-        schema = feed.arrow_schema.append(pyarrow.field(PARSE_ERRORS, pyarrow.string()))
-        if feed.name not in self._feeds or not self._lake.exists(table_of(feed.name)):
-            return schema.empty_table()
-        tables = [self._read_day(self._feeds[feed.name], day) for day in days]
-        return pyarrow.concat_tables([table for table in tables if len(table)] or [schema.empty_table()])
+        stream = self._feeds.get(feed.name)
+        there = self._lake.rows_by_day(table_of(feed.name)) if stream else {}
+        tables = [self._read_day(stream, day) for day in days if stream and day in there]
+        return pyarrow.concat_tables(tables or [_schema(feed).empty_table()])
 
     def _read_day(self, stream: StreamFeed, day: date) -> pyarrow.Table:
         import duckdb
@@ -120,15 +127,13 @@ class StreamSource:
         feed = stream.feed
         events = self._lake.read(table_of(feed.name), day, day, ["partition", "offset", "event_ts", "message"])
         events = events.rename_columns([f"__{name}" for name in events.column_names])
-        if not len(events):
-            return feed.arrow_schema.append(pyarrow.field(PARSE_ERRORS, pyarrow.string())).empty_table()
-        where = f"{feed.name} of {day} in the stream"
         with connect(stream.text_zone) as con:
             try:
                 con.register("events", events)
-                select, order = _mapped(con, stream, day), _order(stream)
-                con.execute(f"create table mapped as select {select} from delivered order by {order}")
-                return conform(con, "mapped", feed, self._max_unparsed_share, where)
+                con.execute(
+                    f"create table mapped as select {_mapped(con, stream, day)} from delivered {_order(stream)}"
+                )
+                return conform(con, "mapped", feed, self._max_unparsed_share, f"{feed.name} of {day} in the stream")
             except duckdb.Error as error:
                 raise SourceError(
                     f"{feed.name} of {day}",
@@ -136,6 +141,10 @@ class StreamSource:
                     wanted="messages that the mapping can be applied to",
                     fix="correct the mapping; values of messages are text until they are cast",
                 ) from error
+
+
+def _schema(feed: Feed) -> pyarrow.Schema:
+    return feed.arrow_schema.append(pyarrow.field(PARSE_ERRORS, pyarrow.string()))
 
 
 def _mapped(con: duckdb.DuckDBPyConnection, stream: StreamFeed, day: date) -> str:
@@ -146,8 +155,8 @@ def _mapped(con: duckdb.DuckDBPyConnection, stream: StreamFeed, day: date) -> st
     """
     feed, expressions = stream.feed, {name: stream.expression(name) for name in stream.feed.columns}
     expressions.pop("event_date")
-    keys = {name: keys_of(con, f"mapping of {feed.name}", text) for name, text in expressions.items()}
-    con.execute(f"create table delivered as {extracted('events', sorted({k for ks in keys.values() for k in ks}))}")
+    keys = {key for text in expressions.values() for key in keys_of(con, f"mapping of {feed.name}", text)}
+    con.execute(f"create table delivered as {extracted('events', sorted(keys))}")
     counts = ", ".join(f"count({text})" for text in expressions.values())
     (counted,) = con.execute(f"select {counts} from delivered").fetchall()
     there = [f'{text} as "{name}"' for (name, text), n in zip(expressions.items(), counted, strict=True) if n]
@@ -155,8 +164,9 @@ def _mapped(con: duckdb.DuckDBPyConnection, stream: StreamFeed, day: date) -> st
 
 
 def _order(stream: StreamFeed) -> str:
-    """SQL order: by key; an event's copies by time and content, a state's versions newest first."""
+    """SQL after `from`: events by key, copies by time and content; of a state's versions the newest."""
     key = stream.expression(stream.feed.key)
     if stream.feed.key == "event_id":
-        return f"{key}, __event_ts, __message"
-    return f"{key}, __event_ts desc, __partition, __offset desc"
+        return f"order by {key}, __event_ts, __message"
+    newest = f"row_number() over (partition by {key} order by __event_ts desc, __partition, __offset desc)"
+    return f"qualify {key} is null or {newest} = 1 order by {key}, __event_ts, __message"

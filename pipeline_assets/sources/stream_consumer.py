@@ -109,7 +109,10 @@ class _Consumer:
                 )
             else:
                 self._say(f"no topic {stream.topic}: the shop has no feed {stream.feed.name}")
-        self.assign()
+        try:
+            self.assign()
+        except Overtaken:
+            self.recover()
 
     def assign(self) -> None:
         """Read every partition from where its tables end; partitions that are new are recorded."""

@@ -8,9 +8,10 @@ table was opened (measured: "Concurrent transaction failed"), so two consumers a
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow
@@ -18,6 +19,7 @@ import tenacity
 
 from pipeline_assets.resources.lake import Lake
 
+COMPACT_EVERY = 100  # commits: a day of half-minute batches is then some 130 files instead of 2,880
 DEAD_LETTERS_TABLE = "stream/dead_letters"
 Place = tuple[str, int]  # topic, partition
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -119,6 +121,20 @@ class StreamTable:
 
         write()
         self.reload()
+        if self._partition_by and self._table.version() % COMPACT_EVERY == 0:
+            self._compact(rows)
+
+    def _compact(self, rows: pyarrow.Table) -> None:
+        """Join the small files of the days of these rows. Content and positions stay as they are."""
+        import deltalake
+
+        days = sorted({day.isoformat() for day in rows["event_date"].unique().to_pylist()})
+        if not days:
+            return
+        # somebody else moved the table meanwhile: the next turn will do it
+        with contextlib.suppress(deltalake.exceptions.CommitFailedError):
+            self._table.optimize.compact(partition_filters=[("event_date", "in", days)])
+        self.reload()
 
 
 def stored_position(table: Any, prefix: str, place: Place) -> Position | None:
@@ -143,16 +159,3 @@ def watermark(lake: Lake, feed: str, topic: str) -> datetime | None:
     marks = [position.watermark if position else None for position in positions]
     known = [mark for mark in marks if mark is not None]
     return min(known) if len(known) == partitions else None
-
-
-def events_by_day(lake: Lake, feed: str) -> dict[date, int]:
-    """How many messages each business day has, from the table's log; no data file is read."""
-    import deltalake
-
-    if not lake.exists(table_of(feed)):
-        return {}
-    actions = pyarrow.table(deltalake.DeltaTable(lake.uri(table_of(feed))).get_add_actions(flatten=True))
-    counted: dict[date, int] = {}
-    for day, rows in zip(actions["partition.event_date"].to_pylist(), actions["num_records"].to_pylist(), strict=True):
-        counted[day] = counted.get(day, 0) + rows
-    return counted
