@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pipeline_assets.settings import StreamSettings
 
 _T = TypeVar("_T")
-_ANSWER_SECONDS = 10.0  # for one request; a broker that needs longer is asked again
+_ANSWER_SECONDS = 5.0  # for one request, which a stop cannot interrupt; a broker that needs longer is asked again
 _FILE = "file:"  # an option's value that begins so is read from the file: secrets as files
 # Memory of librdkafka's own queue. Its defaults hold 64 MB and ask for 50 MB at once; a consumer that lands batches gains nothing from it.
 _MEMORY = {"queued.max.messages.kbytes": "16384", "fetch.max.bytes": "16777216", "log_level": "2"}
@@ -73,6 +73,7 @@ class Broker:
         self._servers, self._patience = settings.bootstrap_servers, settings.give_up_seconds
         self._max_message_bytes = settings.max_message_bytes
         self._stop, self._say = stop, say
+        self._answer = min(_ANSWER_SECONDS, settings.give_up_seconds / 3)
         self._ends: dict[Place, int] = {}
         self._last_error = ""
         try:
@@ -142,7 +143,7 @@ class Broker:
         import confluent_kafka
 
         def ask() -> int:
-            found = self._consumer.list_topics(topic, timeout=min(_ANSWER_SECONDS, self._patience)).topics[topic]
+            found = self._consumer.list_topics(topic, timeout=self._answer).topics[topic]
             if found.error is None:
                 return len(found.partitions)
             if found.error.code() == confluent_kafka.KafkaError.UNKNOWN_TOPIC_OR_PART:
@@ -156,9 +157,7 @@ class Broker:
         from confluent_kafka import TopicPartition
 
         def ask() -> tuple[int, int]:
-            low, high = self._consumer.get_watermark_offsets(
-                TopicPartition(*place), timeout=min(_ANSWER_SECONDS, self._patience)
-            )
+            low, high = self._consumer.get_watermark_offsets(TopicPartition(*place), timeout=self._answer)
             return int(low), int(high)
 
         return self._patiently(f"the offsets of {place[0]}/{place[1]}", ask)

@@ -41,7 +41,7 @@ from pipeline_assets.sources.stream_table import (
 if TYPE_CHECKING:
     from pipeline_assets.settings import StreamSettings
 
-_POLL_MESSAGES = 1_000  # at once: small, so that a batch passes its limit of bytes by little
+_POLL_MESSAGES = 1_000  # at once; fewer where they might not fit into the batch
 _POLL_SECONDS = 0.5  # how long a stop may take to be seen
 _WATCH_SECONDS = 5.0  # how often a quiet broker is asked whether there is really nothing
 _PARTITIONS_SECONDS = 60.0  # how often topics are asked for new partitions
@@ -120,10 +120,11 @@ class _Consumer:
         for lane in self._lanes:
             topic = lane.stream.topic
             count = self._partitions[topic] = self._broker.partitions(topic)
+            before: dict[Place, Position | None] = {}
             fresh: dict[Place, Position] = {}
             for place in ((topic, partition) for partition in range(count)):
                 low, high = self._broker.bounds(place)
-                stored = lane.table.position("", place)
+                stored = before[place] = lane.table.position("", place)
                 if stored is None:
                     fresh[place] = lane.positions[place] = Position(low)
                 elif low <= stored.next_offset <= high:
@@ -136,7 +137,7 @@ class _Consumer:
                 offsets[place] = min(offsets.get(place, lane.next_offset(place)), lane.next_offset(place))
                 self._last_seen.setdefault(place, self._clock())
             if fresh:
-                lane.table.commit(ROWS.empty_table(), "", fresh, {topic: count})
+                lane.table.commit(ROWS.empty_table(), "", before, fresh, {topic: count})
         self._broker.assign(offsets)
 
     def _bury_gap(self, stream: StreamFeed, place: Place, first: int, low: int) -> None:
@@ -161,25 +162,27 @@ class _Consumer:
         fresh = dead.filter(pyarrow.array(is_new, pyarrow.bool_()))
         if len(fresh):
             moved = {place: p for place, p in positions.items() if p.next_offset > written.get(place, 0)}
-            self._dead.commit(fresh, prefix, moved)
+            self._dead.commit(fresh, prefix, known, moved)
         return len(fresh)
 
     def collect(self, quiet_seconds: float | None) -> list[Message]:
         """One batch: bounded in messages, bytes and seconds. Empty when nothing came for a moment."""
         batch: list[Message] = []
+        bounds = self._settings
         size, started = 0, time.monotonic()
         last = started
-        while len(batch) < self._settings.batch_messages and size < self._settings.batch_bytes:
+        while len(batch) < bounds.batch_messages and size < bounds.batch_bytes:
+            fitting = max(1, (bounds.batch_bytes - size) // bounds.max_message_bytes)
             polled = self._broker.poll(
-                min(_POLL_MESSAGES, self._settings.batch_messages - len(batch)),
-                min(_POLL_SECONDS, self._settings.batch_seconds),
+                min(_POLL_MESSAGES, bounds.batch_messages - len(batch), fitting),
+                min(_POLL_SECONDS, bounds.batch_seconds),
             )
             now = time.monotonic()
             batch += polled
             size += sum(len(message.value or b"") for message in polled)
             last = now if polled else last
             is_quiet = quiet_seconds is not None and now - last >= quiet_seconds
-            if not batch or self._stop.is_set() or now - started >= self._settings.batch_seconds or is_quiet:
+            if not batch or self._stop.is_set() or now - started >= bounds.batch_seconds or is_quiet:
                 break
         return batch
 
@@ -208,7 +211,7 @@ class _Consumer:
             marks = [m for m in (lane.positions[place].watermark, found.watermarks.get(place)) if m is not None]
             moved[place] = Position(message.offset + 1, max(marks, default=None))
         dead = self._commit_dead(lane.stream, found.dead, moved)
-        lane.table.commit(found.rows, "", moved)
+        lane.table.commit(found.rows, "", lane.positions, moved)
         lane.positions.update(moved)
         self.done.landed += len(found.rows)
         self.done.dead += dead
@@ -241,7 +244,7 @@ class _Consumer:
                 elif self._is_idle(place, position, now):
                     idle[place] = Position(position.next_offset, now)
             if idle:
-                lane.table.commit(ROWS.empty_table(), "", idle)
+                lane.table.commit(ROWS.empty_table(), "", lane.positions, idle)
                 lane.positions.update(idle)
         return is_all_read
 

@@ -74,12 +74,15 @@ class StreamTable:
         self,
         rows: pyarrow.Table,
         prefix: str,
+        expected: Mapping[Place, Position | None],
         positions: Mapping[Place, Position],
         partitions: Mapping[str, int] | None = None,
     ) -> None:
-        """Append rows and move positions, all or nothing. Positions only ever move forward.
+        """Append rows and move positions, all or nothing.
 
         Args:
+            expected: where the caller believes the partitions of `positions` are. The table may have moved on unnoticed: a commit
+                leaves the newest version open, with whatever another consumer added right after it.
             partitions: how many partitions each topic has, so that a reader knows whose watermarks to ask for.
 
         Raises:
@@ -87,7 +90,6 @@ class StreamTable:
         """
         import deltalake
 
-        known = {place: self.position(prefix, place) for place in positions}
         transactions = {f"{prefix}{topic}/partitions": count for topic, count in (partitions or {}).items()}
         for (topic, partition), position in positions.items():
             app = f"{prefix}{topic}/{partition}"
@@ -105,6 +107,8 @@ class StreamTable:
             reraise=True,
         )
         def write() -> None:
+            if any(self.position(prefix, place) != expected[place] for place in positions):
+                raise Overtaken
             try:
                 deltalake.write_deltalake(
                     self._table,
@@ -114,9 +118,7 @@ class StreamTable:
                     commit_properties=properties,
                 )
             except deltalake.exceptions.CommitFailedError:
-                self.reload()
-                if {place: self.position(prefix, place) for place in positions} != known:
-                    raise Overtaken from None
+                self.reload()  # the next attempt sees whether it was one of these positions
                 raise
 
         write()

@@ -62,7 +62,8 @@ def deliver(
     stream = next(s for s in stream_feeds(mapping or SourceMapping(), CALENDAR) if s.feed.name == feed)
     table = StreamTable(lake, table_of(feed), ROWS, "event_date")
     places = [(stream.topic, partition) for partition in range(partitions)]
-    positions = {place: table.position("", place) or Position(0) for place in places}
+    before = {place: table.position("", place) for place in places}
+    positions = {place: before[place] or Position(0) for place in places}
     sent = []
     for at, message in enumerate(messages):
         place = places[at % partitions]
@@ -74,7 +75,7 @@ def deliver(
     for place, mark in found.watermarks.items():
         known = positions[place].watermark
         positions[place] = Position(positions[place].next_offset, max(mark, known or mark))
-    table.commit(found.rows, "", positions, {stream.topic: partitions})
+    table.commit(found.rows, "", before, positions, {stream.topic: partitions})
 
 
 def source(lake: Lake, mapping: SourceMapping | None = None, until: date = TUESDAY, lateness: int = 60) -> StreamSource:

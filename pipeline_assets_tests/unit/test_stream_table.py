@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.sources import stream_table
 from pipeline_assets.sources.stream_messages import ROWS
-from pipeline_assets.sources.stream_table import Overtaken, Position, StreamTable, table_of, watermark
+from pipeline_assets.sources.stream_table import Overtaken, Place, Position, StreamTable, table_of, watermark
 
 TABLE = table_of("purchases")
 SUNDAY, MONDAY = date(2017, 2, 12), date(2017, 2, 13)
@@ -35,6 +36,17 @@ def rows(offsets: list[int], day: date = SUNDAY) -> pyarrow.Table:
     )
 
 
+def commit(
+    table: StreamTable,
+    rows: pyarrow.Table,
+    positions: Mapping[Place, Position],
+    partitions: Mapping[str, int] | None = None,
+    expected: Mapping[Place, Position | None] | None = None,
+) -> None:
+    """Commit from where the opened table is, unless the caller believes something else."""
+    table.commit(rows, "", expected or {place: table.position("", place) for place in positions}, positions, partitions)
+
+
 def landed(lake: Lake) -> list[int]:
     return sorted(lake.read(TABLE)["offset"].to_pylist())
 
@@ -46,7 +58,7 @@ def test_nothing_was_landed_yet(lake: Lake) -> None:
 
 def test_rows_and_positions_come_together(lake: Lake) -> None:
     """Who opens the table after the commit finds both, to the microsecond; other partitions are not known."""
-    opened(lake).commit(rows([0, 1]), "", {FIRST: Position(2, LATER)})
+    commit(opened(lake), rows([0, 1]), {FIRST: Position(2, LATER)})
     assert landed(lake) == [0, 1]
     assert opened(lake).position("", FIRST) == Position(2, LATER)
     assert opened(lake).position("", SECOND) is None
@@ -54,7 +66,7 @@ def test_rows_and_positions_come_together(lake: Lake) -> None:
 
 def test_positions_move_without_rows(lake: Lake) -> None:
     """A batch of dead letters alone, or a quiet partition: no row, but a position."""
-    opened(lake).commit(rows([]), "", {FIRST: Position(5)})
+    commit(opened(lake), rows([]), {FIRST: Position(5)})
     assert landed(lake) == []
     assert opened(lake).position("", FIRST) == Position(5, None)
 
@@ -62,19 +74,28 @@ def test_positions_move_without_rows(lake: Lake) -> None:
 def test_second_consumer_is_overtaken_and_lands_nothing(lake: Lake) -> None:
     """Both opened the table before either landed offset 0 of one partition: it is there once, and the loser sees where to go on."""
     mine, theirs = opened(lake), opened(lake)
-    theirs.commit(rows([0]), "", {FIRST: Position(1)})
+    commit(theirs, rows([0]), {FIRST: Position(1)})
     with pytest.raises(Overtaken):
-        mine.commit(rows([0]), "", {FIRST: Position(1)})
+        commit(mine, rows([0]), {FIRST: Position(1)})
     assert landed(lake) == [0]
     assert mine.position("", FIRST) == Position(1)
+
+
+def test_consumer_that_did_not_notice_is_overtaken_too(lake: Lake) -> None:
+    """My table shows their commit already (a commit of mine re-opened it): what I believe counts, so offset 0 is not landed again."""
+    theirs = opened(lake)
+    commit(theirs, rows([0]), {FIRST: Position(1)})
+    with pytest.raises(Overtaken):
+        commit(opened(lake), rows([0]), {FIRST: Position(1)}, expected={FIRST: None})
+    assert landed(lake) == [0]
 
 
 def test_overtaken_on_one_partition_lands_nothing_of_the_others(lake: Lake) -> None:
     """A commit is all or nothing: partition 1 was free, but its rows came with those of partition 0."""
     mine, theirs = opened(lake), opened(lake)
-    theirs.commit(rows([]), "", {FIRST: Position(1)})
+    commit(theirs, rows([]), {FIRST: Position(1)})
     with pytest.raises(Overtaken):
-        mine.commit(rows([0]), "", {FIRST: Position(1), SECOND: Position(1)})
+        commit(mine, rows([0]), {FIRST: Position(1), SECOND: Position(1)})
     assert landed(lake) == []
     assert opened(lake).position("", SECOND) is None
 
@@ -82,8 +103,8 @@ def test_overtaken_on_one_partition_lands_nothing_of_the_others(lake: Lake) -> N
 def test_consumers_of_different_partitions_do_not_disturb_each_other(lake: Lake) -> None:
     """Both opened the same version; both land."""
     mine, theirs = opened(lake), opened(lake)
-    theirs.commit(rows([0]), "", {FIRST: Position(1)})
-    mine.commit(rows([7]), "", {SECOND: Position(8)})
+    commit(theirs, rows([0]), {FIRST: Position(1)})
+    commit(mine, rows([7]), {SECOND: Position(8)})
     assert landed(lake) == [0, 7]
 
 
@@ -92,7 +113,7 @@ def test_joining_small_files_changes_nothing_else(lake: Lake, monkeypatch: pytes
     monkeypatch.setattr(stream_table, "COMPACT_EVERY", 3)
     table = opened(lake)
     for n in range(9):
-        table.commit(rows([n], MONDAY if n == 8 else SUNDAY), "", {FIRST: Position(n + 1, NOON)})
+        commit(table, rows([n], MONDAY if n == 8 else SUNDAY), {FIRST: Position(n + 1, NOON)})
     assert landed(lake) == list(range(9))
     assert opened(lake).position("", FIRST) == Position(9, NOON)
     assert lake.rows_by_day(TABLE) == {SUNDAY: 8, MONDAY: 1}
@@ -102,8 +123,8 @@ def test_joining_small_files_changes_nothing_else(lake: Lake, monkeypatch: pytes
 def test_watermark_of_a_topic_is_its_slowest_partitions(lake: Lake) -> None:
     """12:00 and 13:00 make 12:00; a partition that has said nothing yet makes it unknown."""
     table = opened(lake)
-    table.commit(rows([]), "", {FIRST: Position(1, LATER), SECOND: Position(0)}, {"sales": 2})
+    commit(table, rows([]), {FIRST: Position(1, LATER), SECOND: Position(0)}, {"sales": 2})
     assert watermark(lake, "purchases", "sales") is None
-    table.commit(rows([]), "", {SECOND: Position(1, NOON)})
+    commit(table, rows([]), {SECOND: Position(1, NOON)})
     assert watermark(lake, "purchases", "sales") == NOON
     assert watermark(lake, "purchases", "another topic") is None
