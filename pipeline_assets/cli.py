@@ -84,6 +84,7 @@ def summary(arguments: argparse.Namespace) -> int:
 def consume(arguments: argparse.Namespace) -> int:
     """Land the messages of the stream in the lake, until SIGTERM or one of the bounds."""
     settings = get_settings()
+    calendar = settings.calendar
     if settings.source.kind != "stream":
         raise ConfigurationError(
             "consume",
@@ -109,7 +110,7 @@ def consume(arguments: argparse.Namespace) -> int:
     done = land_messages(
         settings.stream,
         local_lake(settings.data_dir),
-        stream_feeds(read_mapping(settings.source.mapping), settings.calendar),
+        stream_feeds(read_mapping(settings.source.mapping), calendar.time_zone, calendar.first_day),
         stop,
         say,
         clock=lambda: datetime.now(UTC),

@@ -9,7 +9,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -56,7 +56,7 @@ def _arm(point: str | None, batch: int) -> None:
 def run(servers: str, root: str, topic: str, point: str | None = None, batch: int = 1) -> None:
     """Consume one topic of purchases until it is read, in batches of 40 messages."""
     from pipeline_assets.resources.lake import Lake
-    from pipeline_assets.settings import CalendarSettings, StreamSettings
+    from pipeline_assets.settings import StreamSettings
     from pipeline_assets.sources.mapping import FeedMapping, SourceMapping
     from pipeline_assets.sources.stream import stream_feeds
     from pipeline_assets.sources.stream_consumer import consume
@@ -66,7 +66,7 @@ def run(servers: str, root: str, topic: str, point: str | None = None, batch: in
     )
     if point:
         _arm(point, batch)
-    feeds = stream_feeds(SourceMapping(feeds={"purchases": FeedMapping(place=topic)}), CalendarSettings())
+    feeds = stream_feeds(SourceMapping(feeds={"purchases": FeedMapping(place=topic)}), "UTC", date(2017, 1, 1))
     lake = Lake(root=root)
     consume(settings, lake, feeds, threading.Event(), print, lambda: datetime.now(UTC), until_idle=0.2)
 

@@ -13,74 +13,82 @@ from typing import TYPE_CHECKING
 
 import pyarrow
 
-from pipeline_assets.recommender.errors import SourceError
+from pipeline_assets.recommender.errors import SchemaError, SourceError
 from pipeline_assets.resources.content import contents, in_order
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.schemas.feeds import FEEDS, Feed
-from pipeline_assets.schemas.validation import PARSE_ERRORS
-from pipeline_assets.sources.base import conform
+from pipeline_assets.sources.base import Peek, SourceCalendar, conform, connect, empty, unmapped
+from pipeline_assets.sources.derived import DERIVED, derive
 from pipeline_assets.sources.mapping import SourceMapping
-from pipeline_assets.sources.stream_messages import StreamFeed, connect, extracted, keys_of, start_of
+from pipeline_assets.sources.stream_messages import StreamFeed, extracted, keys_of, start_of
 from pipeline_assets.sources.stream_table import table_of, watermark
 
 if TYPE_CHECKING:
     import duckdb
 
-    from pipeline_assets.settings import CalendarSettings
     from pipeline_assets.sources.landing import Batch
 
 
-def stream_feeds(mapping: SourceMapping, calendar: CalendarSettings) -> list[StreamFeed]:
-    """The feeds of the stream. Without a mapping a topic has its feed's name; only purchases must exist then."""
-    names = [name for name in FEEDS if not mapping.feeds or name in mapping.feeds or name == "purchases"]
+_KEYS_SHOWN = 50  # messages may have any number
+
+
+def stream_feeds(mapping: SourceMapping, time_zone: str, first_day: date) -> list[StreamFeed]:
+    """The feeds of the stream. Without sections in the mapping a topic has its feed's name, and only purchases must exist."""
+    wanted = {*mapping.feeds, "purchases"}
+    names = [name for name in FEEDS if not mapping.feeds or name in wanted]
     return [
         StreamFeed(
             FEEDS[name],
             mapping.place(name),
             mapping.of(name),
-            calendar.time_zone,
-            mapping.time_zone or calendar.time_zone,
-            calendar.first_day,
-            is_wanted=name in mapping.feeds or name == "purchases",
+            time_zone,
+            mapping.time_zone or time_zone,
+            first_day,
+            is_wanted=name in wanted,
         )
         for name in names
     ]
 
 
 class StreamSource:
-    """Reads the lake, never the broker: a run needs no broker, and reads the same however often it is repeated."""
+    """Reads the lake, never the broker: a run needs no broker, and reads the same however often it is repeated.
+
+    A feed that is not landed is absent: products and customers are then derived from purchases, exposures are none.
+    """
 
     def __init__(
         self,
         lake: Lake,
-        feeds: Sequence[StreamFeed],
-        until: date,
+        mapping: SourceMapping,
+        calendar: SourceCalendar,
         lateness: timedelta,
         max_unparsed_share: float,
     ) -> None:
-        self._lake, self._until, self._lateness = lake, until, lateness
+        self._lake, self._calendar, self._lateness = lake, calendar, lateness
+        feeds = stream_feeds(mapping, calendar.time_zone, calendar.first_day)
         self._feeds = {stream.feed.name: stream for stream in feeds}
         self._max_unparsed_share = max_unparsed_share
 
-    def _landed(self) -> list[StreamFeed]:
-        return [stream for name, stream in self._feeds.items() if self._lake.exists(table_of(name))]
+    def _is_landed(self, name: str) -> bool:
+        return name in self._feeds and self._lake.exists(table_of(name))
+
+    def place(self, feed: Feed) -> str | None:
+        if self._is_landed(feed.name):
+            return f"topic {self._feeds[feed.name].topic}, landed in {self._lake.uri(table_of(feed.name))}"
+        return "derived from purchases" if feed.name in DERIVED else None
 
     def arrived_days(self) -> list[date]:
-        """All days from the first with a purchase to the newest complete one. A day without events arrives empty."""
-        landed = self._landed()
-        wanted = {name for name, stream in self._feeds.items() if stream.is_wanted}
-        if not wanted <= {stream.feed.name for stream in landed}:
+        """Complete days with purchases. A day without any has not arrived; when its events come late, it does."""
+        if any(stream.is_wanted and not self._is_landed(name) for name, stream in self._feeds.items()):
             return []
+        landed = [stream for name, stream in self._feeds.items() if self._is_landed(name)]
         marks = [watermark(self._lake, stream.feed.name, stream.topic) for stream in landed]
         days = self._lake.rows_by_day(table_of("purchases"))
         known = [mark for mark in marks if mark is not None]
         if not days or len(known) < len(marks):
             return []
-        zone = self._feeds["purchases"].zone
-        first, reached = min(days), min(known) - self._lateness
-        count = (self._until - first).days + 1
-        candidates = [first + timedelta(days=n) for n in range(count)]
-        return [day for day in candidates if start_of(day + timedelta(days=1), zone) <= reached]
+        reached, zone = min(known) - self._lateness, self._calendar.time_zone
+        return self._calendar.arrived(day for day in days if start_of(day + timedelta(days=1), zone) <= reached)
 
     def changed_days(self, feed: Feed, landed: Mapping[date, Batch]) -> list[date]:
         """Those of the landed days whose content is another now, in order: late events have re-opened them.
@@ -116,42 +124,55 @@ class StreamSource:
                 wanted="a day whose events have all arrived",
                 fix="let `pipeline-assets consume` run until the day is complete",
             )
-        stream = self._feeds.get(feed.name)
-        there = self._lake.rows_by_day(table_of(feed.name)) if stream else {}
-        tables = [self._read_day(stream, day) for day in days if stream and day in there]
-        return pyarrow.concat_tables(tables or [_schema(feed).empty_table()])
+        if not self._is_landed(feed.name):
+            return derive(feed, self.read(FEEDS["purchases"], days)) if feed.name in DERIVED else empty(feed)
+        there = self._lake.rows_by_day(table_of(feed.name))
+        tables = [self._read_day(self._feeds[feed.name], day) for day in days if day in there]
+        return pyarrow.concat_tables(tables or [empty(feed)])
+
+    def _events(self, stream: StreamFeed, day: date) -> pyarrow.Table:
+        """A day's messages as `stream_messages` names their columns."""
+        events = self._lake.read(table_of(stream.feed.name), day, day, ["partition", "offset", "event_ts", "message"])
+        return events.rename_columns([f"__{name}" for name in events.column_names])
 
     def _read_day(self, stream: StreamFeed, day: date) -> pyarrow.Table:
         import duckdb
 
-        feed = stream.feed
-        events = self._lake.read(table_of(feed.name), day, day, ["partition", "offset", "event_ts", "message"])
-        events = events.rename_columns([f"__{name}" for name in events.column_names])
         with connect(stream.text_zone) as con:
             try:
-                con.register("events", events)
-                con.execute(
-                    f"create table mapped as select {_mapped(con, stream, day)} from delivered {_order(stream)}"
-                )
-                return conform(con, "mapped", feed, self._max_unparsed_share, f"{feed.name} of {day} in the stream")
+                con.register("events", self._events(stream, day))
+                columns = _mapped(con, stream, day)
+                con.execute(f"create table mapped as select {columns} from delivered {_order(stream)}")
+                where = f"{stream.feed.name} of {day} in the stream"
+                return conform(con, "mapped", stream.feed, self._max_unparsed_share, where)
             except duckdb.Error as error:
                 raise SourceError(
-                    f"{feed.name} of {day}",
+                    f"{stream.feed.name} of {day}",
                     found=str(error).splitlines()[0],
                     wanted="messages that the mapping can be applied to",
                     fix="correct the mapping; values of messages are text until they are cast",
                 ) from error
 
-
-def _schema(feed: Feed) -> pyarrow.Schema:
-    return feed.arrow_schema.append(pyarrow.field(PARSE_ERRORS, pyarrow.string()))
+    def peek(self, feed: Feed, day: date, rows: int) -> Peek:
+        if not self._is_landed(feed.name):
+            return Peek(empty(feed), ())
+        stream = self._feeds[feed.name]
+        with connect(stream.text_zone) as con:
+            con.register("events", self._events(stream, day).slice(0, rows))
+            mapped = con.sql(f"select {_mapped(con, stream, day)} from delivered").to_arrow_table()
+            have = _keys(con)
+        written = stream.mapping
+        expressions = [*feed.columns, *written.columns.values(), written.day, written.keep]
+        return Peek(mapped, unmapped(have, expressions))
 
 
 def _mapped(con: duckdb.DuckDBPyConnection, stream: StreamFeed, day: date) -> str:
     """Create `delivered`, the messages with the keys that are asked for, and return what is selected from it.
 
-    A contract column that no message has is left out: `conform` says whether that is allowed. A key that only some
-    messages lack is empty there.
+    A key that only some messages lack is empty there; an optional column that all lack is left out.
+
+    Raises:
+        SchemaError: a required column that no message gives; it names the column and the keys that the messages have.
     """
     feed, expressions = stream.feed, {name: stream.expression(name) for name in stream.feed.columns}
     expressions.pop("event_date")
@@ -159,8 +180,25 @@ def _mapped(con: duckdb.DuckDBPyConnection, stream: StreamFeed, day: date) -> st
     con.execute(f"create table delivered as {extracted('events', sorted(keys))}")
     counts = ", ".join(f"count({text})" for text in expressions.values())
     (counted,) = con.execute(f"select {counts} from delivered").fetchall()
-    there = [f'{text} as "{name}"' for (name, text), n in zip(expressions.items(), counted, strict=True) if n]
-    return ", ".join([*there, f"date '{day}' as event_date"])
+    there = {name: text for (name, text), n in zip(expressions.items(), counted, strict=True) if n}
+    for name in expressions:
+        if name not in there and not feed.schema.columns[name].nullable:
+            have = ", ".join(_keys(con)) or "none"
+            written = stream.mapping.columns.get(name, name)
+            raise SchemaError(
+                f"column {name} of {feed.name} of {day} in the stream",
+                found=f"no value for {written} in any message (keys {have})",
+                wanted=f"messages for which {written} can be computed",
+                fix="send the key again, or correct the mapping; what is landed is then read anew",
+            )
+    return ", ".join([*(f'{text} as "{name}"' for name, text in there.items()), f"date '{day}' as event_date"])
+
+
+def _keys(con: duckdb.DuckDBPyConnection) -> list[str]:
+    """The keys that messages have, for a person: the most frequent ones."""
+    counted = "select unnest(json_keys(__message)) as key from events"
+    found = con.execute(f"select key from ({counted}) group by key order by count(*) desc, key limit {_KEYS_SHOWN}")
+    return sorted(row[0] for row in found.fetchall())
 
 
 def _order(stream: StreamFeed) -> str:

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from pipeline_assets.recommender.errors import ConfigurationError
 from pipeline_assets.schemas.feeds import Feed
+from pipeline_assets.sources.base import connect, day_of
 from pipeline_assets.sources.mapping import FeedMapping
 
 if TYPE_CHECKING:
@@ -100,15 +101,6 @@ class Sorted:
     watermarks: Mapping[tuple[str, int], datetime]
 
 
-def connect(text_zone: str) -> duckdb.DuckDBPyConnection:
-    """A DuckDB connection in which timestamps without an offset are of `text_zone`."""
-    import duckdb
-
-    con = duckdb.connect()
-    con.execute(f"set timezone = '{text_zone}'")
-    return con
-
-
 def _column_references(node: Any) -> Iterator[str]:
     if isinstance(node, dict):
         if node.get("class") == "COLUMN_REF":
@@ -149,13 +141,6 @@ def extracted(view: str, keys: Sequence[str]) -> str:
     return f"select * exclude (__c), unnest(__c) from (select *, from_json(__message, '{shape}') as __c from {view})"
 
 
-def _business_day(expression: str, zone: str) -> str:
-    """SQL for the business day of a value: a date as it is, a moment by the shop's clock; null when it is unreadable."""
-    text = f"trim(cast({expression} as varchar))"  # a date has 10 characters, 2024-12-31; what is longer has a time
-    moment = f"cast(timezone('{zone}', try_cast({text} as timestamptz)) as date)"
-    return f"try(case when length({text}) <= 10 then try_cast({text} as date) else {moment} end)"
-
-
 def _judging_query(stream: StreamFeed, received_at: datetime) -> tuple[str, list[str]]:
     """SQL that gives each message event time, business day, and a reason for the dead letters; and the expressions in it.
 
@@ -173,7 +158,7 @@ def _judging_query(stream: StreamFeed, received_at: datetime) -> tuple[str, list
     query = f"""
         with first as (
             select __at, __kind, {keep} as kept, try(try_cast({event_ts} as timestamptz)) as moment, {is_given} as is_given,
-                {_business_day(day, stream.zone)} as given
+                try({day_of(day, "VARCHAR", stream.zone)}) as given
             from spread
         ), second as (select *, case when is_given then given else {at_shop} end as day from first)
         select __at, day as event_date,

@@ -20,12 +20,13 @@ import pytest
 
 from pipeline_assets.recommender.errors import ConfigurationError, SourceError
 from pipeline_assets.resources.lake import Lake
-from pipeline_assets.settings import PROJECT_ROOT, CalendarSettings, StreamSettings
+from pipeline_assets.settings import PROJECT_ROOT, StreamSettings
+from pipeline_assets.sources.base import SourceCalendar
 from pipeline_assets.sources.mapping import FeedMapping, SourceMapping
 from pipeline_assets.sources.stream import StreamSource, stream_feeds
 from pipeline_assets.sources.stream_broker import Broker
 from pipeline_assets.sources.stream_consumer import Consumed, consume
-from pipeline_assets.sources.stream_messages import ROWS
+from pipeline_assets.sources.stream_messages import ROWS, StreamFeed
 from pipeline_assets.sources.stream_table import Position, StreamTable
 from pipeline_assets_tests import broker
 from pipeline_assets_tests.stream_process import KILLED, OPTIONS, POINTS, finished, started
@@ -74,11 +75,19 @@ def everything() -> list[tuple[int, int]]:
     return [(at % broker.PARTITIONS, at // broker.PARTITIONS) for at in range(EVENTS)]
 
 
-def feeds(**topics: str) -> list[Any]:
-    return stream_feeds(SourceMapping(feeds={feed: FeedMapping(place=name) for feed, name in topics.items()}), CALENDAR)
+def mapped(topic: str) -> SourceMapping:
+    """Purchases are in this topic; the shop has no other feed."""
+    return SourceMapping(feeds={"purchases": FeedMapping(place=topic)})
 
 
-CALENDAR = CalendarSettings(time_zone="UTC")
+def feeds(purchases: str) -> list[StreamFeed]:
+    return stream_feeds(mapped(purchases), "UTC", date(2017, 1, 1))
+
+
+def source(lake: Lake, topic: str) -> StreamSource:
+    """Days up to Monday, which wait 60 minutes."""
+    calendar = SourceCalendar("UTC", date(2017, 1, 1), MONDAY)
+    return StreamSource(lake, mapped(topic), calendar, timedelta(minutes=60), 0.5)
 
 
 def settings(servers: str, **changes: Any) -> StreamSettings:
@@ -153,13 +162,12 @@ def test_two_consumers_at_once_land_each_message_once(servers: str, lake: Lake, 
 def test_days_arrive_and_late_events_land_in_theirs(servers: str, lake: Lake, topic: str) -> None:
     """Sunday is complete when every partition has shown Monday 01:00; what comes afterwards is in Sunday all the same."""
     streams = feeds(purchases=topic)
-    source = StreamSource(lake, streams, MONDAY, timedelta(minutes=60), 0.5)
     broker.produce(servers, topic, [event(at) for at in range(8)])
     assert consumed(servers, lake, streams).landed == 8
-    assert source.arrived_days() == []
+    assert source(lake, topic).arrived_days() == []
     broker.produce(servers, topic, [event(10 + at, MONDAY, 1) for at in range(broker.PARTITIONS)])
     consumed(servers, lake, streams)
-    assert source.arrived_days() == [SUNDAY]
+    assert source(lake, topic).arrived_days() == [SUNDAY]
     broker.produce(servers, topic, [event(99)])
     consumed(servers, lake, streams)
     assert lake.rows_by_day("stream/purchases") == {SUNDAY: 9, MONDAY: 4}
@@ -169,12 +177,11 @@ def test_quiet_partitions_end_the_day_by_the_idle_rule(servers: str, lake: Lake,
     """Three partitions are empty and one has shown Sunday. Read to their end and quiet for 0 minutes, they are at now; without the rule
     no day ever ends."""
     streams = feeds(purchases=topic)
-    source = StreamSource(lake, streams, MONDAY, timedelta(minutes=60), 0.5)
     broker.produce(servers, topic, [event(1)], partition=2)
     consumed(servers, lake, streams)
-    assert source.arrived_days() == []
+    assert source(lake, topic).arrived_days() == []
     consumed(servers, lake, streams, idle_minutes=0)
-    assert source.arrived_days() == [SUNDAY, MONDAY]
+    assert source(lake, topic).arrived_days() == [SUNDAY]
 
 
 def test_one_topic_for_two_feeds(servers: str, lake: Lake, topic: str) -> None:
@@ -192,7 +199,7 @@ def test_one_topic_for_two_feeds(servers: str, lake: Lake, topic: str) -> None:
         "purchases": FeedMapping(place=topic, keep="kind = 'sale'"),
         "exposures": FeedMapping(place=topic, keep="kind = 'view'"),
     }
-    done = consumed(servers, lake, stream_feeds(SourceMapping(feeds=mapping), CALENDAR))
+    done = consumed(servers, lake, stream_feeds(SourceMapping(feeds=mapping), "UTC", date(2017, 1, 1)))
     assert (done.landed, done.filtered, done.dead) == (8, 8, 0)
     assert (len(landed(lake)), len(landed(lake, "stream/exposures"))) == (5, 3)
 
@@ -238,7 +245,7 @@ def test_broker_that_goes_away_is_not_taken_for_a_quiet_one(lake: Lake, topic: s
         with pytest.raises(SourceError, match="wanted the offsets of"):
             consume(given, lake, streams, threading.Event(), say, lambda: NOW, until_idle=0.2)
     assert landed(lake) == [(0, 0), (0, 1)]
-    assert StreamSource(lake, streams, MONDAY, timedelta(minutes=60), 0.5).arrived_days() == []
+    assert source(lake, topic).arrived_days() == []
 
 
 def test_stop_ends_the_wait_for_a_broker(lake: Lake) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -50,11 +50,13 @@ class Kind:
     Args:
         build: puts a delivery where it is read (an empty folder is given) and makes the source.
         days_by_name: a delivery says its day, and can be empty; otherwise the day follows from the rows.
+        has_dead_letters: a row without a business day is set aside before it is in any day.
     """
 
     name: str
     build: Build
     days_by_name: bool = False
+    has_dead_letters: bool = False
 
 
 # Files
@@ -163,6 +165,37 @@ def _snowflake(folder: Path, request: pytest.FixtureRequest) -> tuple[str, Mappi
     return request.getfixturevalue("snowflake")(folder.name)
 
 
+# Streams
+
+
+def _stream(delivery: Delivery, folder: Path, request: pytest.FixtureRequest) -> InspectableSource:
+    """One topic a table, one JSON message a row, over two partitions; every partition has shown the end of the last day."""
+    from pipeline_assets.resources.lake import Lake
+    from pipeline_assets.sources.stream import StreamSource, stream_feeds
+    from pipeline_assets.sources.stream_messages import ROWS, Message, sort_messages, start_of
+    from pipeline_assets.sources.stream_table import Position, StreamTable, table_of
+
+    lake, calendar = Lake(root=str(folder)), delivery.calendar
+    received_at = datetime(2018, 1, 1, tzinfo=UTC)
+    days = [day for frame in delivery.tables.values() for day in frame[DAY]]
+    end = start_of(max(days, default=calendar.first_day) + timedelta(days=1), calendar.time_zone)
+    for stream in stream_feeds(delivery.mapping, calendar.time_zone, date(2017, 1, 1)):
+        if stream.topic not in delivery.tables:
+            continue
+        frame = delivery.tables[stream.topic]
+        text = frame.drop(columns=DAY).to_json(orient="records", lines=True, date_format="iso", date_unit="us")
+        messages = [
+            Message(stream.topic, at % 2, at // 2, line.encode(), len(line), start_of(day, calendar.time_zone))
+            for at, (line, day) in enumerate(zip(text.split(), frame[DAY], strict=True))
+        ]
+        rows = sort_messages(stream, messages, 65_536, received_at).rows
+        places = [(stream.topic, 0), (stream.topic, 1)]
+        StreamTable(lake, table_of(stream.feed.name), ROWS, "event_date").commit(
+            rows, "", dict.fromkeys(places), dict.fromkeys(places, Position(len(messages), end)), {stream.topic: 2}
+        )
+    return StreamSource(lake, delivery.mapping, calendar, timedelta(0), delivery.max_unparsed_share)
+
+
 KINDS = [
     Kind("csv daily", _files(write_daily, "csv"), days_by_name=True),
     Kind("parquet daily", _files(write_daily, "parquet"), days_by_name=True),
@@ -173,6 +206,7 @@ KINDS = [
     Kind("ndjson.gz one file", _files(write_whole, "ndjson.gz")),
     Kind("sqlite", _sql(_sqlite)),
     Kind("postgres", _sql(_postgres)),
+    Kind("stream", _stream, has_dead_letters=True),
 ]
 if find_spec(
     "fakesnow"

@@ -11,9 +11,9 @@ import pytest
 
 from pipeline_assets.recommender.errors import ConfigurationError
 from pipeline_assets.schemas.feeds import FEEDS
+from pipeline_assets.sources.base import connect
 from pipeline_assets.sources.mapping import FeedMapping
 from pipeline_assets.sources.stream_messages import Message, Sorted, StreamFeed, check_mapping, keys_of, sort_messages
-from pipeline_assets.sources.stream_messages import connect as connect_in
 
 NOW = datetime(2017, 2, 14, 12, tzinfo=UTC)  # received at noon UTC
 LIMIT = 1_024
@@ -183,4 +183,4 @@ def test_mapping_that_cannot_work_is_refused_before_the_first_message(expression
 def test_keys_are_those_that_the_expression_reads() -> None:
     """Names in quotes and in functions; not functions, types or texts."""
     expression = "coalesce(try_cast(preis as double), 0) * \"Menge x\" || 'text' || ort.plz"
-    assert keys_of(connect_in("UTC"), "here", expression) == ["Menge x", "ort", "preis"]
+    assert keys_of(connect("UTC"), "here", expression) == ["Menge x", "ort", "preis"]
