@@ -101,6 +101,8 @@ class StreamSource:
         A stream's day only ever grows. As many events as the batch has rows (from the table's log, no data is read) prove that it
         has not; any other day is read and its digest compared, because superseded states of a product are events but no rows.
         """
+        if not self._is_landed(feed.name):
+            return []  # derived from purchases, which are asked for themselves
         events = self._lake.rows_by_day(table_of(feed.name))
         suspects = sorted(day for day, batch in landed.items() if events.get(day, 0) != batch.rows)
         arrived = set(self.arrived_days()) if suspects else set()

@@ -24,7 +24,6 @@ from pipeline_assets.settings import PROJECT_ROOT, StreamSettings
 from pipeline_assets.sources.base import SourceCalendar
 from pipeline_assets.sources.mapping import FeedMapping, SourceMapping
 from pipeline_assets.sources.stream import StreamSource, stream_feeds
-from pipeline_assets.sources.stream_broker import Broker
 from pipeline_assets.sources.stream_consumer import Consumed, consume
 from pipeline_assets.sources.stream_messages import ROWS, StreamFeed
 from pipeline_assets.sources.stream_table import Position, StreamTable
@@ -272,23 +271,21 @@ def test_topic_that_was_created_anew_is_refused(servers: str, lake: Lake, topic:
     assert "another name" in error.value.fix
 
 
-def test_messages_that_are_gone_are_an_error_or_a_recorded_gap(
-    servers: str, lake: Lake, topic: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Retention took offsets 0 to 1 of partition 0 (the mock keeps all, so its bounds are changed): refused, or noted and passed over."""
-    streams = feeds(purchases=topic)
+def test_messages_that_are_gone_are_an_error_or_a_recorded_gap(servers: str, lake: Lake, topic: str) -> None:
+    """The mock keeps 5 MB of a partition: nine messages of 0.9 MB push out offset 1, which was not landed. Refused, or noted and passed."""
     broker.produce(servers, topic, [event(1)], partition=0)
-    consumed(servers, lake, streams)
-    broker.produce(servers, topic, [event(at) for at in (2, 3, 4)], partition=0)
-    bounds = Broker.bounds
-    monkeypatch.setattr(Broker, "bounds", lambda self, place: (3 if place[1] == 0 else 0, bounds(self, place)[1]))
+    consumed(servers, lake, feeds(topic))
+    broker.produce(servers, topic, [event(2), *["x" * 900_000] * 9, event(3)], partition=0)
     with pytest.raises(SourceError, match="wanted offset 1, the first that is not landed") as error:
-        consumed(servers, lake, streams)
+        consumed(servers, lake, feeds(topic))
     assert "--from-oldest" in error.value.fix
-    consumed(servers, lake, streams, from_oldest=True)
-    assert landed(lake) == [(0, 0), (0, 3)]
-    (reason,) = lake.read("stream/dead_letters")["reason"].to_pylist()
-    assert reason == "offsets 1 to 2 were gone from the broker before they were landed"
+    consumed(servers, lake, feeds(topic), from_oldest=True)
+    assert landed(lake) == [(0, 0), (0, 11)]
+    dead = lake.read("stream/dead_letters").sort_by("offset").to_pylist()
+    first_kept = dead[1]["offset"]
+    assert dead[0]["reason"] == f"offsets 1 to {first_kept - 1} were gone from the broker before they were landed"
+    assert [row["offset"] for row in dead[1:]] == list(range(first_kept, 11))
+    assert {(row["payload_bytes"], len(row["payload"])) for row in dead[1:]} == {(900_000, 65_536)}
 
 
 def test_option_from_a_file_and_its_absence(tmp_path: Path, lake: Lake) -> None:

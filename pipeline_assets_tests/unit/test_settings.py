@@ -94,7 +94,7 @@ def test_unknown_section_in_the_file_names_the_known_ones(tmp_path: Path) -> Non
         ("PIPELINE_TRAINING__NEGATIVE_SHARE", "0", "greater than 0"),
         ("PIPELINE_CALENDAR__WEEK_START", "8", "less than or equal to 7"),
         ("PIPELINE_CALENDAR__UNTIL", "yesterday", "date"),
-        ("PIPELINE_SOURCE__KIND", "ftp", "'sample', 'files' or 'sql'"),
+        ("PIPELINE_SOURCE__KIND", "ftp", "'sample', 'files', 'sql' or 'stream'"),
         ("PIPELINE_PROFILE", "test", "'local' or 'production'"),
         ("PIPELINE_STORES__ONLINE_STORE", "redis", "dictionary"),
         ("PIPELINE_TRAINING", "fast", "dictionary"),
@@ -248,3 +248,48 @@ def test_lists_and_tables_come_from_the_environment_as_json() -> None:
     assert settings.calendar.last_day is None
     with pytest.raises(ConfigurationError, match="PIPELINE_CALENDAR__CLOSED_DAYS"):
         load_settings({"PIPELINE_CALENDAR__CLOSED_DAYS": '["2017-12-25"'})
+
+
+def test_lists_tables_and_nothing_come_from_the_environment() -> None:
+    """Lists and tables as JSON, None as `none`, as docs/configuration.md says."""
+    found = load_settings(
+        {
+            "PIPELINE_CALENDAR__CLOSED_DAYS": '["2017-12-25", "2017-12-26"]',
+            "PIPELINE_STREAM__OPTIONS": '{"security.protocol": "SASL_SSL", "socket.keepalive.enable": true}',
+            "PIPELINE_STREAM__IDLE_MINUTES": "none",
+        }
+    )
+    assert found.calendar.closed_days == (date(2017, 12, 25), date(2017, 12, 26))
+    assert {name: value.get_secret_value() for name, value in found.stream.options.items()} == {
+        "security.protocol": "SASL_SSL",
+        "socket.keepalive.enable": "true",
+    }
+    assert found.stream.idle_minutes is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        '{"sasl.password": "geheim"',
+        '{"sasl.password": {"a": "geheim"}}',
+        "sasl.password=geheim",
+        '{"auto.offset.reset": "geheim"}',
+    ],
+    ids=["no JSON", "nested", "no table", "not to be chosen"],
+)
+def test_refused_options_do_not_show_their_values(options: str) -> None:
+    """What is wrong is said by name."""
+    error = refused({"PIPELINE_STREAM__OPTIONS": options})
+    assert "options" in error.culprit.lower()
+    assert "geheim" not in str(error)
+
+
+def test_options_do_not_show_in_the_settings() -> None:
+    """Logs print settings."""
+    assert "geheim" not in repr(load_settings({"PIPELINE_STREAM__OPTIONS": '{"sasl.password": "geheim"}'}))
+
+
+def test_stream_needs_an_address() -> None:
+    """Kind stream without brokers: the variable to set is named."""
+    error = refused({"PIPELINE_SOURCE__KIND": "stream"})
+    assert "PIPELINE_STREAM__BOOTSTRAP_SERVERS" in error.fix
