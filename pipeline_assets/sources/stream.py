@@ -14,19 +14,17 @@ from typing import TYPE_CHECKING
 import pyarrow
 
 from pipeline_assets.recommender.errors import SchemaError, SourceError
-from pipeline_assets.resources.content import contents, in_order
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.schemas.feeds import FEEDS, Feed
 from pipeline_assets.sources.base import Peek, SourceCalendar, conform, connect, empty, unmapped
 from pipeline_assets.sources.derived import DERIVED, derive
+from pipeline_assets.sources.landing import LandedBatch, differing
 from pipeline_assets.sources.mapping import SourceMapping
 from pipeline_assets.sources.stream_messages import StreamFeed, extracted, keys_of, start_of
 from pipeline_assets.sources.stream_table import table_of, watermark
 
 if TYPE_CHECKING:
     import duckdb
-
-    from pipeline_assets.sources.landing import Batch
 
 
 _KEYS_SHOWN = 50  # messages may have any number
@@ -90,13 +88,8 @@ class StreamSource:
         reached, zone = min(known) - self._lateness, self._calendar.time_zone
         return self._calendar.arrived(day for day in days if start_of(day + timedelta(days=1), zone) <= reached)
 
-    def changed_days(self, feed: Feed, landed: Mapping[date, Batch]) -> list[date]:
-        """Those of the landed days whose content is another now, in order: late events have re-opened them.
-
-        Optional in a source; `new_day` lands such days again.
-
-        Args:
-            landed: the newest batch of each day of `raw/<feed>`, as the ledger `ledger/batches` has them.
+    def changed_days(self, feed: Feed, landed: Mapping[date, LandedBatch]) -> list[date]:
+        """Those of the landed days that late events have re-opened, in order.
 
         A stream's day only ever grows. As many events as the batch has rows (from the table's log, no data is read) prove that it
         has not; any other day is read and its digest compared, because superseded states of a product are events but no rows.
@@ -104,12 +97,9 @@ class StreamSource:
         if not self._is_landed(feed.name):
             return []  # derived from purchases, which are asked for themselves
         events = self._lake.rows_by_day(table_of(feed.name))
-        suspects = sorted(day for day, batch in landed.items() if events.get(day, 0) != batch.rows)
+        suspects = [day for day, batch in landed.items() if events.get(day, 0) != batch.rows]
         arrived = set(self.arrived_days()) if suspects else set()
-        return [day for day in suspects if day in arrived and self._digest(feed, day) != landed[day].digest]
-
-    def _digest(self, feed: Feed, day: date) -> str:
-        return contents(in_order(self.read(feed, [day]), feed.key), [day])[day].digest
+        return differing(self, feed, [day for day in suspects if day in arrived], landed)
 
     def read(self, feed: Feed, days: Sequence[date]) -> pyarrow.Table:
         """Events of `days`, the same in the same order whatever partitions they came through and when.

@@ -186,7 +186,7 @@ def _stream(delivery: Delivery, folder: Path, request: pytest.FixtureRequest) ->
         text = frame.drop(columns=DAY).to_json(orient="records", lines=True, date_format="iso", date_unit="us")
         messages = [
             Message(stream.topic, at % 2, at // 2, line.encode(), len(line), start_of(day, calendar.time_zone))
-            for at, (line, day) in enumerate(zip(text.split(), frame[DAY], strict=True))
+            for at, (line, day) in enumerate(zip(filter(None, text.split("\n")), frame[DAY], strict=True))
         ]
         rows = sort_messages(stream, messages, 65_536, received_at).rows
         places = [(stream.topic, 0), (stream.topic, 1)]
