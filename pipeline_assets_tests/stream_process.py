@@ -56,7 +56,7 @@ def _arm(point: str | None, batch: int) -> None:
 def run(servers: str, root: str, topic: str, point: str | None = None, batch: int = 1) -> None:
     """Consume one topic of purchases until it is read, in batches of 40 messages."""
     from pipeline_assets.resources.lake import Lake
-    from pipeline_assets.settings import StreamSettings
+    from pipeline_assets.settings_stream import StreamSettings
     from pipeline_assets.sources.mapping import FeedMapping, SourceMapping
     from pipeline_assets.sources.stream import stream_feeds
     from pipeline_assets.sources.stream_consumer import consume

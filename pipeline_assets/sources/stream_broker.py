@@ -19,14 +19,14 @@ from pipeline_assets.sources.stream_messages import Message
 from pipeline_assets.sources.stream_table import Place
 
 if TYPE_CHECKING:
-    from pipeline_assets.settings import StreamSettings
+    from pipeline_assets.settings_stream import StreamSettings
 
 _T = TypeVar("_T")
 _ANSWER_SECONDS = 5.0  # for one request, which a stop cannot interrupt; a broker that needs longer is asked again
 _FILE = "file:"  # an option's value that begins so is read from the file: secrets as files
 # Memory of librdkafka's own queue. Its defaults hold 64 MB and ask for 50 MB at once; a consumer that lands batches gains nothing from it.
 _MEMORY = {"queued.max.messages.kbytes": "16384", "fetch.max.bytes": "16777216", "log_level": "2"}
-# What the exactly-once effect rests on; settings.py refuses options of these names.
+# What the exactly-once effect rests on; settings_stream.py refuses options of these names.
 _GUARANTEES = {
     "enable.auto.commit": "false",
     "enable.auto.offset.store": "false",

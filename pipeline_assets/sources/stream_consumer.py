@@ -39,7 +39,7 @@ from pipeline_assets.sources.stream_table import (
 )
 
 if TYPE_CHECKING:
-    from pipeline_assets.settings import StreamSettings
+    from pipeline_assets.settings_stream import StreamSettings
 
 _POLL_MESSAGES = 1_000  # at once; fewer where they might not fit into the batch
 _POLL_SECONDS = 0.5  # how long a stop may take to be seen
