@@ -101,8 +101,12 @@ class FilesSource:
     def _has_rows(self, feed: str, file: StoredFile) -> bool:
         if "json" not in file.extension:
             return True
-        with self._session(feed, file) as con:
-            return file.has_rows(con)
+
+        def look(read: StoredFile) -> bool:
+            with self._session(feed, read) as con:
+                return read.has_rows(con)
+
+        return self._or_mended(file, look)
 
     def _is_derived(self, feed: Feed, layout: _Layout | None) -> bool:
         return layout is None and feed.name in DERIVED and feed.name not in self._mapping.feeds
@@ -117,7 +121,10 @@ class FilesSource:
     def _spooled(self, feed: Feed, file: StoredFile) -> Spooled:
         rule = self._day_rule(feed, file)
         assert rule is not None, "an undated feed is not spooled"
-        return spooled(self._con, self._spool, self._storage, file, feed.name, rule, self._max_unparsed_share)
+        make = lambda read: spooled(  # noqa: E731
+            self._con, self._spool, self._storage, read, feed.name, rule, self._max_unparsed_share
+        )
+        return self._or_mended(file, make)
 
     def _day_rule(self, feed: Feed, file: StoredFile) -> DayRule | None:
         """How the file's rows get their day; None for a list of products or customers that says nothing about days."""
@@ -127,8 +134,12 @@ class FilesSource:
 
     def _find_day_rule(self, feed: Feed, file: StoredFile) -> DayRule | None:
         mapping = self._mapping.of(feed.name)
-        with self._session(feed.name, file) as con:
-            have = [row[0] for row in con.execute(f"describe select * from {file.reader(con)}").fetchall()]
+
+        def look(read: StoredFile) -> list[str]:
+            with self._session(feed.name, read) as con:
+                return [row[0] for row in con.execute(f"describe select * from {read.reader(con)}").fetchall()]
+
+        have = self._or_mended(file, look)
         columns = mapping.selected(have, feed.columns)
         expression = mapping.day or columns.get("event_date") or columns.get("event_ts")
         if expression is None and feed.name in DERIVED:
@@ -243,19 +254,38 @@ class FilesSource:
             files += [(layout.daily[day], day) for day in days if day in layout.daily]
             files += [(file, None) for file in layout.whole]
         for file, day in files:
-            with self._session(f"{feed.name} of {day or days[0]}", file) as con:
-                if not file.has_rows(con):
-                    continue
-                found = self._rows(con, feed, file, day, days)
-                if found is None:
-                    continue
-                rows, labels = found
-                con.execute(f"create or replace table delivered as select * from {rows}")
-                have = [row[0] for row in con.execute("describe delivered").fetchall()]
-                columns = {**self._mapping.of(feed.name).selected(have, feed.columns), **labels}
-                used.append(use(_Part(con, file.path, columns)))
+            used += self._or_mended(file, lambda read, day=day: self._one(feed, read, day, days, use))  # type: ignore[misc]
         self._con.execute("drop view if exists mapped; drop table if exists delivered")
         return used
+
+    def _one(
+        self, feed: Feed, file: StoredFile, day: date | None, days: Sequence[date], use: Callable[[_Part], T]
+    ) -> list[T]:
+        """What `use` makes of one file; nothing when it has no row of `days`."""
+        with self._session(f"{feed.name} of {day or days[0]}", file) as con:
+            if not file.has_rows(con):
+                return []
+            found = self._rows(con, feed, file, day, days)
+            if found is None:
+                return []
+            rows, labels = found
+            con.execute(f"create or replace table delivered as select * from {rows}")
+            have = [row[0] for row in con.execute("describe delivered").fetchall()]
+            columns = {**self._mapping.of(feed.name).selected(have, feed.columns), **labels}
+            return [use(_Part(con, file.path, columns))]
+
+    def _or_mended(self, file: StoredFile, work: Callable[[StoredFile], T]) -> T:
+        """What `work` makes of a file, or, where it cannot be read for its encoding, of a copy without the bytes at fault.
+
+        The copy has the mark U+FFFD in their place, so that validation sets the rows aside and not the whole file.
+        """
+        try:
+            return work(file)
+        except SourceError:
+            mended = self._storage.mended(file, self._spool)
+            if mended is None:
+                raise
+            return work(mended)
 
     def _rows(
         self, con: duckdb.DuckDBPyConnection, feed: Feed, file: StoredFile, day: date | None, days: Sequence[date]

@@ -7,12 +7,16 @@ system in ranges, so nothing is copied here first.
 
 from __future__ import annotations
 
+import codecs
+import gzip
+import hashlib
+import os
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from pipeline_assets.recommender.errors import SourceError
@@ -21,6 +25,9 @@ if TYPE_CHECKING:
     import duckdb
 
 _TABLE = re.compile(r"(?P<stem>.+?)\.(?P<kind>parquet|csv|jsonl|ndjson)(?P<packed>\.gz)?")
+MAX_LINE_BYTES = (
+    16_000_000  # DuckDB's limit for JSON lines, too; with its 2 MB one huge field would cost the whole CSV file
+)
 EXTENSIONS = "parquet, csv, jsonl or ndjson, the texts also with .gz"
 
 
@@ -60,7 +67,8 @@ class StoredFile:
         if self.extension == "parquet":
             return f"read_parquet({path})"
         if self.extension.startswith("csv"):
-            return f"read_csv({path}, header = true, all_varchar = true, strict_mode = false)"
+            options = f"header = true, all_varchar = true, strict_mode = false, max_line_size = {MAX_LINE_BYTES}"
+            return f"read_csv({path}, {options})"
         # all rows are looked at for their keys: one that is rare would be lost silently otherwise
         found = con.execute(f"describe select * from read_json({path}, format = 'nd', sample_size = -1)").fetchall()
         columns = ", ".join(f"{_quoted(name)}: 'VARCHAR'" for name, *_ in found)
@@ -71,6 +79,18 @@ class StoredFile:
         if "json" not in self.extension:
             return True
         return bool(con.execute(f"select exists(from read_ndjson_objects({_quoted(self.path)}))").fetchall()[0][0])
+
+
+def _decoded(source: BinaryIO, target: BinaryIO) -> bool:
+    """Copy a text, with U+FFFD for what is no UTF-8; whether there was any."""
+    decoder, is_mended = codecs.getincrementaldecoder("utf-8")(errors="replace"), False
+    while True:
+        read = source.read(1 << 20)
+        text = decoder.decode(read, final=not read)
+        is_mended = is_mended or "\ufffd" in text
+        target.write(text.encode())
+        if not read:
+            return is_mended
 
 
 def _moment(nanoseconds: int) -> datetime:
@@ -130,6 +150,34 @@ class Storage:
             from fsspec.implementations.arrow import ArrowFSWrapper
 
             con.register_filesystem(ArrowFSWrapper(self._remote[0]))
+
+    def mended(self, file: StoredFile, folder: Path) -> StoredFile | None:
+        """A copy of a text in which bytes that are no UTF-8 are U+FFFD; None for other files and for texts without such bytes.
+
+        Made once for each version of the file, a megabyte at a time.
+        """
+        if file.extension == "parquet":
+            return None
+        name = f"{file.stem}.{file.extension.removesuffix('.gz')}"
+        place = hashlib.sha256(f"{file.path} {file.version}".encode()).hexdigest()[:16]
+        copy = folder / f"mended-{place}" / name
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            part = copy.with_name(f"{name}.{os.getpid()}.part")
+            try:
+                with self._bytes(file) as source, part.open("wb") as target:
+                    if not _decoded(source, target):
+                        return None
+                part.replace(copy)
+            finally:
+                part.unlink(missing_ok=True)
+        return StoredFile(str(copy), name, file.version, file.changed_at)
+
+    def _bytes(self, file: StoredFile) -> Any:
+        """The bytes of a file, unpacked."""
+        remote = self._remote[0] if self._is_remote else None
+        opened = remote.open_input_stream(file.path.partition("://")[2]) if remote else Path(file.path).open("rb")  # noqa: SIM115
+        return gzip.GzipFile(fileobj=opened) if file.extension.endswith(".gz") and not remote else opened
 
     def files(self, place: str) -> list[StoredFile] | None:
         """The file `place`, or the files in the folder `place`, in order of their names; None when there is neither.
