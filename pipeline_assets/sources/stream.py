@@ -16,7 +16,16 @@ import pyarrow
 from pipeline_assets.recommender.errors import SchemaError, SourceError
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.schemas.feeds import FEEDS, Feed
-from pipeline_assets.sources.base import Peek, SourceCalendar, conform, connect, empty, unmapped
+from pipeline_assets.sources.base import (
+    Peek,
+    SourceCalendar,
+    conform,
+    connect,
+    empty,
+    extra_columns,
+    unmapped,
+    with_extra_columns,
+)
 from pipeline_assets.sources.derived import DERIVED, derive
 from pipeline_assets.sources.landing import LandedBatch, differing
 from pipeline_assets.sources.mapping import SourceMapping
@@ -120,7 +129,8 @@ class StreamSource:
             return derive(feed, self.read(FEEDS["purchases"], days)) if feed.name in DERIVED else empty(feed)
         there = self._lake.rows_by_day(table_of(feed.name))
         tables = [self._read_day(self._feeds[feed.name], day) for day in days if day in there]
-        return pyarrow.concat_tables(tables or [empty(feed)])
+        rows = pyarrow.concat_tables([table.replace_schema_metadata(None) for table in tables] or [empty(feed)])
+        return with_extra_columns(rows, sorted({name for table in tables for name in extra_columns(table)}))
 
     def _events(self, stream: StreamFeed, day: date) -> pyarrow.Table:
         """A day's messages as `stream_messages` names their columns."""
@@ -136,7 +146,8 @@ class StreamSource:
                 columns = _mapped(con, stream, day)
                 con.execute(f"create table mapped as select {columns} from delivered {_order(stream)}")
                 where = f"{stream.feed.name} of {day} in the stream"
-                return conform(con, "mapped", stream.feed, self._max_unparsed_share, where)
+                rows = conform(con, "mapped", stream.feed, self._max_unparsed_share, where)
+                return with_extra_columns(rows, _unmapped(con, stream))
             except duckdb.Error as error:
                 raise SourceError(
                     f"{stream.feed.name} of {day}",
@@ -152,10 +163,13 @@ class StreamSource:
         with connect(stream.text_zone) as con:
             con.register("events", self._events(stream, day).slice(0, rows))
             mapped = con.sql(f"select {_mapped(con, stream, day)} from delivered").to_arrow_table()
-            have = _keys(con)
-        written = stream.mapping
-        expressions = [*feed.columns, *written.columns.values(), written.day, written.keep]
-        return Peek(mapped, unmapped(have, expressions))
+            return Peek(mapped, _unmapped(con, stream))
+
+
+def _unmapped(con: duckdb.DuckDBPyConnection, stream: StreamFeed) -> tuple[str, ...]:
+    """Keys of the messages that nothing reads."""
+    mapping = stream.mapping
+    return unmapped(_keys(con), [*stream.feed.columns, *mapping.columns.values(), mapping.day, mapping.keep])
 
 
 def _mapped(con: duckdb.DuckDBPyConnection, stream: StreamFeed, day: date) -> str:
