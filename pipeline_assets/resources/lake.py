@@ -306,6 +306,7 @@ class Lake(dg.ConfigurableResource):
                 flagged=json.loads(row.get("flagged") or "{}"),
                 profile=Profile(**stored) if stored else None,
                 batch_id=row.get("batch_id") or "",
+                recorded_at=row["recorded_at"],
             )
         return newest
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from typing import Literal
 from zoneinfo import ZoneInfo
 
@@ -76,6 +76,7 @@ class Verdict:
     flagged: Mapping[str, int] = field(default_factory=dict, compare=False)  # rule -> valid rows that it points out
     profile: Profile | None = field(default=None, compare=False)
     batch_id: str = field(default="", compare=False)  # the delivery that was judged
+    recorded_at: datetime | None = field(default=None, compare=False)  # set by the ledger
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pipeline_assets.recommender.errors import BlockedPartition
 from pipeline_assets.resources.lake import BATCHES, Lake
 from pipeline_assets.schemas.batches import LOOK_BACK_DAYS, History
 from pipeline_assets.schemas.feeds import FEEDS, Feed
-from pipeline_assets.schemas.validation import ValidationPolicy, compared
+from pipeline_assets.schemas.validation import ValidationPolicy, Verdict, compared
 
 _LOOK_BACK = timedelta(days=LOOK_BACK_DAYS)
 _COMPARED = ("volume", "shift_")  # how the names of these rules begin
@@ -67,8 +67,8 @@ def _batches(lake: Lake, feed: Feed, days: Sequence[date]) -> dict[date, dict[st
     return {row["event_date"]: row for row in rows if row["feed"] == feed.name and row["event_date"] in set(days)}
 
 
-def unsettled(lake: Lake, feed: Feed, days: Sequence[date], policy: ValidationPolicy) -> list[date]:
-    """Days that were judged already and would be judged otherwise, now that `days` are known.
+def unsettled(lake: Lake, feed: Feed, days: Sequence[date], policy: ValidationPolicy) -> list[Verdict]:
+    """Verdicts on days that were judged already and would be judged otherwise, now that `days` are known.
 
     Batch rules compare a day with earlier ones. Validated in another order, a day may have been judged before its history was
     there; judging it again makes the outcome the same in every order. Only the newest verdict's profile is needed to know.
@@ -84,5 +84,5 @@ def unsettled(lake: Lake, feed: Feed, days: Sequence[date], policy: ValidationPo
         now = {f.rule for f in compared(feed, day, history.profiles[day], history, policy) if f.blocks}
         then = {name for name in verdicts[day].blocked_by if name.startswith(_COMPARED)}
         if now != then:
-            found.append(day)
+            found.append(verdicts[day])
     return found

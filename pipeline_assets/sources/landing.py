@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 
 import pyarrow
 
@@ -227,7 +227,11 @@ def admit_days(
     for group in groups_of_rows(days, rows_of, rows_at_once):
         of_group, published = _admit(lake, feed, group, policy, run_id, recorded_at)
         verdicts, digests = [*verdicts, *of_group], digests | published
-    for day in unsettled(lake, feed, days, policy):
-        of_day, published = _admit(lake, feed, [day], policy, run_id, recorded_at)
+    for verdict in unsettled(lake, feed, days, policy):
+        # another run may have judged the day after this one started: the newest verdict counts, and this is newer
+        newer = (
+            max(recorded_at, verdict.recorded_at + timedelta(microseconds=1)) if verdict.recorded_at else recorded_at
+        )
+        of_day, published = _admit(lake, feed, [verdict.event_date], policy, run_id, newer)
         verdicts, digests = [*verdicts, *of_day], digests | published
     return verdicts, [digests.get(verdict.event_date, BLOCKED) for verdict in verdicts]

@@ -116,6 +116,14 @@ def test_a_blocked_day_is_judged_again_when_the_days_before_are_corrected(lake: 
     assert len(digests[8]) == 64
 
 
+def test_a_run_that_started_earlier_can_judge_again(lake: Lake) -> None:
+    """Two runs at once: the dear day was judged a minute after this run started, and what this run says of it counts."""
+    land_days(Shop(), lake, PURCHASES, DAYS, "r", NOON)
+    admit(lake, [TIMES_100], minutes=1)
+    admit(lake, DAYS[:8], minutes=0)
+    assert lake.verdicts("purchases", TIMES_100, TIMES_100)[TIMES_100].status == "blocked"
+
+
 def test_settled_days_are_left_alone(lake: Lake) -> None:
     """A day again changes nothing, so nothing has to be judged again."""
     land_days(Shop(), lake, PURCHASES, DAYS, "r", NOON)
