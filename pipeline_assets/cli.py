@@ -122,6 +122,24 @@ def consume(arguments: argparse.Namespace) -> int:
         f"done: {done.landed} events landed, {done.dead} dead letters, {done.filtered} filtered out, {done.batches} batches"
     )
     return 0
+def doctor(arguments: argparse.Namespace) -> int:
+    """Check configuration, connection, mapping and a sample of the data, and say what to mend; exit code 1 if something must be. Writes nothing."""
+    import tempfile
+    from datetime import datetime
+
+    from pipeline_assets.doctor import as_json, examine, failed, render
+
+    quiet()
+    try:
+        settings = with_until(arguments.until) if arguments.until else get_settings()
+    except ConfigurationError as error:
+        findings = [failed("configuration", error)]
+    else:
+        with tempfile.TemporaryDirectory(prefix="doctor-") as scratch:
+            findings = list(examine(settings, datetime.now().astimezone(), Path(scratch)))
+    report = as_json(findings)
+    print(json.dumps(report, indent=1, ensure_ascii=False) if arguments.json else render(findings))
+    return 0 if report["ready"] else 1
 
 
 def _print_summary(settings: Settings, day: date, as_json: bool) -> int:
@@ -167,6 +185,12 @@ def parser() -> argparse.ArgumentParser:
     verb.set_defaults(function=consume)
     cli_data.add_verbs(verbs, _day)
     cli_quarantine.add_verbs(verbs, _day)
+    verb = verbs.add_parser(
+        "doctor", help="is the source usable? says what to mend before a run", description=doctor.__doc__
+    )
+    verb.add_argument("--until", type=_day, help="stop the clock at this business day (YYYY-MM-DD)")
+    verb.add_argument("--json", action="store_true", help="machine-readable output")
+    verb.set_defaults(function=doctor)
     return root
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -26,8 +27,11 @@ def newest_complete_day(settings: Settings, now: datetime) -> date:
     return min(last, calendar.last_day) if calendar.last_day else last
 
 
-def build_source(settings: Settings, now: datetime) -> Source:
+def build_source(settings: Settings, now: datetime, spool: Path | None = None) -> Source:
     """The connector of `settings.source.kind`.
+
+    Args:
+        spool: where files of many days are kept sorted (sources/spool.py); in the data folder if not given.
 
     Raises:
         ConfigurationError: the mapping file cannot be used.
@@ -55,7 +59,7 @@ def build_source(settings: Settings, now: datetime) -> Source:
     from pipeline_assets.sources.files import FilesSource
 
     assert settings.source.path is not None, "checked by Settings"
-    return FilesSource(settings.source.path, mapping, days, limit, settings.data_dir / "spool")
+    return FilesSource(settings.source.path, mapping, days, limit, spool or settings.data_dir / "spool")
 
 
 class SourceResource(dg.ConfigurableResource):
