@@ -108,6 +108,21 @@ def _files(write: Callable[[Delivery, Path, str], None], extension: str) -> Buil
     return build
 
 
+def _object_store(write: Callable[[Delivery, Path, str], None], extension: str) -> Build:
+    def build(delivery: Delivery, folder: Path, request: pytest.FixtureRequest) -> InspectableSource:
+        from pipeline_assets.sources.files import FilesSource
+
+        store = request.getfixturevalue("object_store")
+        (folder / "drops").mkdir()
+        write(delivery, folder / "drops", extension)
+        store.upload(folder / "drops", folder.name)
+        return FilesSource(
+            store.url(folder.name), delivery.mapping, delivery.calendar, delivery.max_unparsed_share, folder / "spool"
+        )
+
+    return build
+
+
 # Databases
 
 
@@ -204,6 +219,7 @@ KINDS = [
     Kind("csv.gz folder", _files(write_folder, "csv.gz")),
     Kind("parquet one file", _files(write_whole, "parquet")),
     Kind("ndjson.gz one file", _files(write_whole, "ndjson.gz")),
+    Kind("s3 csv daily", _object_store(write_daily, "csv"), days_by_name=True),
     Kind("sqlite", _sql(_sqlite)),
     Kind("postgres", _sql(_postgres)),
     Kind("stream", _stream, has_dead_letters=True),
