@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_assets.recommender.aggregates import PLAN_DAYS
-from pipeline_assets.recommender.errors import BlockedPartition, NotEnoughData
+from pipeline_assets.recommender.errors import BlockedPartition
 from pipeline_assets.resources.lake import Lake
 
 if TYPE_CHECKING:
@@ -68,13 +68,9 @@ def marts_as_of(
             unread = "".join(f" and event_date <> date '{day}'" for day in blocked[feed])
             start = (first or as_of) - timedelta(days=_RECENT[mart]) if mart in _RECENT else None
             files = lake.files(f"warehouse/{mart}", start, as_of) or lake.files(f"warehouse/{mart}")[:1]
-            if not files:
-                raise NotEnoughData(
-                    f"mart {mart}",
-                    found="never published",
-                    wanted=f"rows up to {as_of}",
-                    fix="materialise the warehouse first",
-                )
+            if not files:  # published and never had a row, as in a shop without campaigns; or never published, which `read` refuses
+                con.register(mart, lake.read(f"warehouse/{mart}"))
+                continue
             listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
             con.execute(
                 f"""create view {mart} as select * from read_parquet([{listed}], hive_partitioning = true,

@@ -79,10 +79,15 @@ class Database:
                 wanted="a connection that may read",
                 fix="check address, user and password of PIPELINE_SOURCE__URL, and that the server is up",
             ) from None
-        with connection:
+        try:
             yield connection.execution_options(
                 **({"postgresql_readonly": True} if connection.dialect.name == "postgresql" else {})
             )
+        finally:
+            try:
+                connection.close()
+            except sa.exc.DBAPIError:  # it is broken already, and who broke it is told
+                connection.invalidate()
 
     def has_table(self, name: str) -> bool:
         import sqlalchemy as sa

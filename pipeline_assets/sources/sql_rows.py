@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -44,14 +44,17 @@ def _array(values: Sequence[Any]) -> pyarrow.Array:
         values, kinds = [None if value is None else float(value) for value in values], {float}
     if kinds == {datetime}:
         zoned = {value.tzinfo is not None for value in values if value is not None}
-        if len(zoned) == 1:
-            return pyarrow.array(values, pyarrow.timestamp("us", "UTC" if zoned.pop() else None))
+        if zoned == {True}:  # Arrow would take 11:00+02:00 for 11:00 UTC
+            instants = [None if value is None else value.astimezone(UTC) for value in values]
+            return pyarrow.array(instants, pyarrow.timestamp("us", "UTC"))
+        if zoned == {False}:
+            return pyarrow.array(values, pyarrow.timestamp("us"))
     if not kinds:
         return pyarrow.nulls(len(values))
     if len(kinds) == 1 and kinds <= {bool, int, float, str, date}:
         try:
             return pyarrow.array(values)
-        except pyarrow.ArrowInvalid:  # a whole number of more than 64 bits
+        except (pyarrow.ArrowInvalid, OverflowError):  # a whole number of more than 64 bits
             pass
     return pyarrow.array([_text(value) for value in values], pyarrow.string())
 

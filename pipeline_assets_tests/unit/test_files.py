@@ -176,3 +176,55 @@ def test_parquet_written_by_the_contract_is_read_as_it_is(tmp_path: Path) -> Non
     table = scenario.delivered("exposures", frame)
     pyarrow.parquet.write_table(table.drop_columns([PARSE_ERRORS]), path)
     assert source(tmp_path).read(FEEDS["exposures"], [scenario.AS_OF]).equals(table)
+
+
+def test_rare_key_of_json_lines_is_not_lost(tmp_path: Path) -> None:
+    """store_id is only on the last of 30,000 lines: no sample of the first ones would know it."""
+    path = tmp_path / "purchases" / f"{SUNDAY}.jsonl"
+    path.parent.mkdir()
+    common = '"order_id":"o","customer_id":"c","product_id":"p","quantity":1,"amount":1,"discount":0,"event_ts":"2017-02-12T12:00:00Z"'
+    lines = [f'{{"event_id":"e{n}",{common}}}' for n in range(30_000)]
+    path.write_text("\n".join([*lines, f'{{"event_id":"last","store_id":"s1",{common}}}']))
+    found = source(tmp_path).read(PURCHASES, [SUNDAY])
+    assert found.to_pandas().set_index("event_id").loc["last", "store_id"] == "s1"
+
+
+def test_broken_line_of_json_lines_is_named(tmp_path: Path) -> None:
+    """A line that was cut off: the file is refused, nothing is made of half of it."""
+    path = tmp_path / "purchases" / f"{SUNDAY}.jsonl"
+    path.parent.mkdir()
+    path.write_text('{"event_id":"e1","order_id":"o1"}\n{"event_id":"e2","ord')
+    with pytest.raises(SourceError, match="2017-02-12"):
+        source(tmp_path).read(PURCHASES, [SUNDAY])
+
+
+def test_spool_is_made_once_for_each_version(tmp_path: Path) -> None:
+    """One file for all days is sorted once; reading each day, and asking again, writes nothing; a longer file replaces its spool."""
+    frame = scenario.purchases()
+    frame.to_csv(tmp_path / "purchases.csv", index=False)
+    found = source(tmp_path)
+    days = found.arrived_days()
+    (spool,) = (tmp_path / "spool").iterdir()
+    written = spool.stat().st_mtime_ns
+    for day in days:
+        assert len(found.read(PURCHASES, [day])) == (frame["event_date"] == day).sum()
+    assert source(tmp_path).arrived_days() == days
+    assert spool.stat().st_mtime_ns == written
+    pd.concat([frame, frame.tail(1).assign(event_date=date(2017, 2, 28))]).to_csv(
+        tmp_path / "purchases.csv", index=False
+    )
+    assert date(2017, 2, 28) in source(tmp_path).arrived_days()
+    assert [path.suffix for path in (tmp_path / "spool").iterdir()] == [".parquet"]
+    assert not spool.exists()
+
+
+def test_folder_of_files_for_all_days_skips_what_is_not_asked_for(tmp_path: Path) -> None:
+    """January's file is broken in a column that only its own days need: February is read, January is refused."""
+    frame = scenario.purchases()
+    (tmp_path / "purchases").mkdir()
+    is_january = frame["event_date"] < date(2017, 2, 1)
+    frame[is_january].drop(columns="amount").to_csv(tmp_path / "purchases" / "january.csv", index=False)
+    frame[~is_january].to_csv(tmp_path / "purchases" / "february.csv", index=False)
+    assert len(source(tmp_path).read(PURCHASES, [SUNDAY])) == 3
+    with pytest.raises(SchemaError, match="column amount of"):
+        source(tmp_path).read(PURCHASES, [date(2017, 1, 2)])

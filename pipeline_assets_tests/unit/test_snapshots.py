@@ -6,7 +6,9 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pyarrow
+import pytest
 
+from pipeline_assets.recommender.errors import NotEnoughData
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.snapshots import marts_as_of
 from pipeline_assets.resources.training_data import sellable_purchases
@@ -69,3 +71,13 @@ def test_a_blocked_feed_does_not_hide_another_feeds_marts(tmp_path: Path) -> Non
     lake = lake_with_marts(tmp_path)
     judge(lake, "blocked", SATURDAY)
     assert days_in(lake, "dim_products", SUNDAY) == [FRIDAY, SATURDAY, SUNDAY]
+
+
+def test_a_mart_that_never_had_a_row_is_empty(tmp_path: Path) -> None:
+    """A shop without campaigns: the mart was published, without rows; one that was never published is refused."""
+    lake = lake_with_marts(tmp_path)
+    (tmp_path / "warehouse" / "fct_coupons").rename(tmp_path / "gone")
+    with pytest.raises(NotEnoughData, match="fct_coupons"):
+        days_in(lake, "fct_coupons", SUNDAY)
+    lake.replace_days("warehouse/fct_coupons", lake.read("warehouse/fct_purchases").slice(0, 0), [FRIDAY], "run")
+    assert days_in(lake, "fct_coupons", SUNDAY) == []
