@@ -231,9 +231,9 @@ def test_missing_day_is_a_warning(report: Callable[..., Any], shop: Path) -> Non
 
 
 def test_wrong_time_zone_of_daily_files(report: Callable[..., Any], shop: Path) -> None:
-    """All four lines at 01:00 UTC are of the evening before in New York."""
+    """All four lines at 01:00 UTC are of the evening before in New York: validation would block the day, and the reason is told."""
     drop(shop, sales(NEWEST, "01:00:00+00:00"), NEWEST)
-    finding = only(report(shop), "FAIL", "time zone")
+    (finding,) = [f for f in of(report(shop), "FAIL") if f["check"] == "time zone"]
     assert "4 of 4 purchases of 2017-02-16 (100.0%) lie on another day" in finding["found"]
 
 
