@@ -122,10 +122,11 @@ def consume(arguments: argparse.Namespace) -> int:
         f"done: {done.landed} events landed, {done.dead} dead letters, {done.filtered} filtered out, {done.batches} batches"
     )
     return 0
+
+
 def doctor(arguments: argparse.Namespace) -> int:
     """Check configuration, connection, mapping and a sample of the data, and say what to mend; exit code 1 if something must be. Writes nothing."""
     import tempfile
-    from datetime import datetime
 
     from pipeline_assets.doctor import as_json, examine, failed, render
 
