@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "warehouse"
 # DuckDB's own limit, in the run's process and in dbt's part of it: it spills above, so a group of any size ends below 1 GB.
-MEMORY = "600MB"
+MEMORY = "400MB"
 _BATCH = 100_000  # rows on their way to a server: 10 MB of text
 _SQL_TYPES = {
     "string": "varchar",

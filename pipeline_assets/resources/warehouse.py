@@ -34,7 +34,7 @@ MARTS: dict[str, tuple[str, ...]] = {
 PROMOTION_DAYS = (
     21  # a promotion counts for so long after it became known; also in dbt_project.yml and for the features
 )
-BUILD_ROWS = 3_000_000  # rows of a build: 1 CPU s of dbt's own beside 6 of the database
+BUILD_ROWS = 2_000_000  # rows of a build: 1 CPU s of dbt's own beside 6 of the database
 PUBLISH_ROWS = 600_000  # rows on their way to the lake: 0.1 GB, several times while they are sorted and written
 
 

@@ -1,0 +1,1 @@
+"""The dbt project on other engines than DuckDB, compared with DuckDB: `make engines`."""
