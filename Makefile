@@ -6,7 +6,7 @@ ENGINES ?= $(HOME)/.cache/pipeline-assets
 engine = $(ENGINES)/$(1)-$(shell sha256sum requirements-$(1).lock | cut -c1-12)
 DBT_SOURCES := $(shell find dbt -name '*.sql' -o -name '*.yml' | grep -v dbt/target)
 
-.PHONY: setup run test check dev serve bench lock engines engines-snowflake
+.PHONY: setup run test check dev serve bench lock engines engines-snowflake engines-spark engines-postgres
 
 setup: .venv/.installed dbt/target/manifest.json
 
@@ -32,10 +32,19 @@ lock: # needs uv
 	{ echo '# Every package pinned with hashes, for Python 3.11 on Linux. Written by `make lock` (CONTRIBUTING.md).'; uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --no-header --extra sample --extra test pyproject.toml; } > requirements.lock.new && mv requirements.lock.new requirements.lock
 
 # Engines whose packages do not go with ours: an environment each, made from its own lock and kept until the lock changes.
-engines: engines-snowflake
+engines: engines-snowflake engines-spark engines-postgres
 
 engines-snowflake: $(call engine,snowflake)/.installed
 	$(<D)/bin/python -m pytest pipeline_assets_tests/sources/test_source_contract.py
+
+# Marts on other engines, equal to DuckDB's. FIRST and LAST choose the days, WRITE=--write keeps the figures; LAKE takes rows that were validated already.
+portable = $(BIN)/python -W ignore -m pipeline_assets_tests.engines.portable_marts $(if $(FIRST),--first $(FIRST)) $(if $(LAST),--last $(LAST)) $(if $(LAKE),--lake $(LAKE)) $(WRITE)
+
+engines-spark: setup $(call engine,spark)/.installed
+	$(portable) spark --environment $(dir $(call engine,spark)/.)
+
+engines-postgres: setup
+	$(portable) postgres
 
 $(ENGINES)/%/.installed:
 	$(PYTHON) -m venv $(@D)

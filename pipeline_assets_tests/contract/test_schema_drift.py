@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from pipeline_assets.recommender.features import CUSTOMER_FEATURES, PRODUCT_FEATURES
-from pipeline_assets.resources import snapshots, warehouse
+from pipeline_assets.resources import engines, snapshots, warehouse
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.schemas.tables import FEATURE_TABLES
 from pipeline_assets.settings import Settings, load_settings
@@ -83,6 +83,12 @@ def test_marts_are_the_ones_that_are_published_and_read() -> None:
     """dbt's marts, what the warehouse step publishes, and what feature code opens are one list."""
     assert sorted(warehouse.MARTS) == MARTS
     assert sorted(snapshots._FEED_OF) == MARTS
+
+
+def test_dbt_has_the_engines_limits() -> None:
+    """profiles.yml and the engine give DuckDB the same memory: they open one database in one process."""
+    profile = yaml.safe_load((ROOT / "dbt/profiles.yml").read_text())["shop"]["outputs"]["duckdb"]
+    assert profile["settings"]["memory_limit"] == engines.MEMORY
 
 
 def test_a_promotion_counts_equally_long_everywhere() -> None:
