@@ -7,12 +7,13 @@ dbt runs one build at a time, in pool `warehouse` of one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
+import pyarrow
 
 from pipeline_assets.recommender.errors import BuildFailed
 from pipeline_assets.resources.content import DayContent
@@ -22,14 +23,30 @@ from pipeline_assets.resources.lake import Lake
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.sources.landing import groups, groups_of_rows
 
-# mart -> its grain, which orders the rows of a day. Published in this order: a day that is in fct_purchases is in all.
-MARTS: dict[str, tuple[str, ...]] = {
-    "fct_store_promotions": ("product_id", "store_id", "valid_from", "valid_to"),
-    "fct_campaign_mailings": ("campaign_id", "customer_id", "campaign_type", "valid_from", "valid_to"),
-    "fct_coupons": ("campaign_id", "product_id", "valid_from", "valid_to"),
-    "dim_products": ("product_id",),
-    "dim_customers": ("customer_id",),
-    "fct_purchases": ("order_id", "customer_id", "product_id"),
+
+@dataclass(frozen=True)
+class Mart:
+    """A dbt model that is published.
+
+    Args:
+        grain: columns that no two rows of a day share; they order the rows of a day.
+        feeds: what it is computed from, for the versions that a commit names.
+    """
+
+    grain: tuple[str, ...]
+    feeds: tuple[str, ...]
+
+
+# Published in this order: a day that is in fct_purchases is in all.
+MARTS: dict[str, Mart] = {
+    "fct_store_promotions": Mart(("product_id", "store_id", "valid_from", "valid_to"), ("exposures",)),
+    "fct_campaign_mailings": Mart(
+        ("campaign_id", "customer_id", "campaign_type", "valid_from", "valid_to"), ("exposures",)
+    ),
+    "fct_coupons": Mart(("campaign_id", "product_id", "valid_from", "valid_to"), ("exposures",)),
+    "dim_products": Mart(("product_id",), ("products",)),
+    "dim_customers": Mart(("customer_id",), ("customers",)),
+    "fct_purchases": Mart(("order_id", "customer_id", "product_id"), ("purchases", "exposures")),
 }
 PROMOTION_DAYS = (
     21  # a promotion counts for so long after it became known; also in dbt_project.yml and for the features
@@ -74,21 +91,20 @@ class Warehouse(dg.ConfigurableResource):
         runner = self._runner()
         engine = engine_of(runner.credentials())
         selection = () if set(marts) == set(MARTS) else ("--select", *(f"+{mart}" for mart in marts))
-        versions = {table: lake.version(table) for table in map("validated/{}".format, FEEDS) if lake.exists(table)}
-        rows = _rows(lake)
+        versions = lake.versions(f"validated/{feed}" for feed in FEEDS)
         try:
-            for group in (
-                g for stretch in groups(days, len(days)) for g in groups_of_rows(stretch, rows, self.build_rows)
-            ):
+            for group in _groups(days, _rows(lake), self.build_rows):
                 engine.prepare(snapshot(lake, group[0], group[-1], versions))
                 results = runner.build("--exclude-resource-type", "unit_test", *selection)
                 published.add(results)
                 if bad := failed(results):
                     raise _failure(bad, group)
                 for mart in (name for name in MARTS if name in marts):
+                    read = {f"validated/{feed}" for feed in MARTS[mart].feeds}
+                    inputs = {table: version for table, version in versions.items() if table in read}
                     content = published.content.setdefault(mart, {})
                     for part, rows in _parts(engine, mart, group):
-                        content |= lake.replace_days(f"warehouse/{mart}", rows, part, run_id, inputs=versions)
+                        content |= lake.replace_days(f"warehouse/{mart}", rows, part, run_id, inputs=inputs)
         finally:
             engine.close()
 
@@ -124,9 +140,15 @@ def _rows(lake: Lake) -> dict[date, int]:
     return total
 
 
-def _parts(engine: Engine, mart: str, days: Sequence[date]) -> Iterator[tuple[list[date], object]]:
+def _groups(days: Sequence[date], rows: Mapping[date, int], at_once: int) -> Iterator[list[date]]:
+    """Consecutive days, because a build has one window, of about `at_once` rows together."""
+    for stretch in groups(days, len(days)):
+        yield from groups_of_rows(stretch, rows, at_once)
+
+
+def _parts(engine: Engine, mart: str, days: Sequence[date]) -> Iterator[tuple[list[date], pyarrow.Table]]:
     for part in groups_of_rows(days, engine.count(mart, days), PUBLISH_ROWS):
-        yield part, engine.rows(mart, part, MARTS[mart])
+        yield part, engine.rows(mart, part, MARTS[mart].grain)
 
 
 def _failure(bad: Sequence[NodeResult], days: Sequence[date]) -> BuildFailed:

@@ -148,13 +148,13 @@ def on_spark(lake: Lake, days: Sequence[date], folder: Path, environment: Path) 
             raise SystemExit(f"dbt build on Spark ended with {done.returncode}; its log is above")
         seconds = time.monotonic() - started
         found: Table = {}
-        for mart, grain in MARTS.items():
+        for mart, declared in MARTS.items():
             if not list((spark / "spark/warehouse.db" / mart).glob("*/*.parquet")):
                 found[mart] = {"rows": 0, "digests": {}, "columns": {}}
                 continue
             source = f"read_parquet('{spark}/spark/warehouse.db/{mart}/*/*.parquet', hive_partitioning = true, hive_types = {{'event_date': date}})"
             found[mart] = _sums(con, source)
-            rows = con.sql(f"select * from {source} order by event_date, {', '.join(grain)}").to_arrow_table()
+            rows = con.sql(f"select * from {source} order by event_date, {', '.join(declared.grain)}").to_arrow_table()
             by_day = contents(rows, days)
             found[mart]["digests"] = {day: content.digest for day, content in by_day.items() if content.rows}
     return found, seconds
