@@ -128,6 +128,7 @@ def measure(
 
     Args:
         env: added to this process's environment.
+        log: file for what the process prints; nothing is kept by default. Errors come through.
         core: the one core that the tree may use; None leaves the choice to the system.
         cpu_cap_s: the process is stopped after so many CPU seconds (the run then has a negative return code).
     """
@@ -141,13 +142,12 @@ def measure(
                 resource.setrlimit(resource.RLIMIT_CPU, (cpu_cap_s, cpu_cap_s))
 
         started = time.monotonic()
-        with log.open("ab") if log else open(os.devnull, "wb") as stream:  # noqa: PTH123  # no path, a device
+        with (log or Path(os.devnull)).open("ab") as stream:
             process = subprocess.Popen(
                 [sys.executable, "-m", *arguments],
                 cwd=ROOT,
                 env={**os.environ, "BENCH_METER": str(out), **(env or {})},
-                stdout=stream if log else None,
-                stderr=None,
+                stdout=stream,
                 preexec_fn=prepare,
             )
             peak, over = [0.0], threading.Event()

@@ -13,15 +13,16 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 
 from benchmarks.measured import Run, measure
 from benchmarks.scale import commit, environment, machine, record, run_stage
 
-FIRST, HISTORY = date(2017, 1, 1), date(2017, 11, 12)
-FRIDAY, SATURDAY, SUNDAY = date(2017, 11, 10), date(2017, 11, 11), date(2017, 11, 12)
-TRAINED = date(2017, 11, 9)
+FIRST, FRIDAY = (
+    date(2017, 1, 1),
+    date(2017, 11, 10),
+)  # the last week before the holdout: nearly all history, the dearest days
 
 
 def _until(history: Path, folder: Path, day: date) -> Path:
@@ -49,24 +50,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--whole", action="store_true", help="also job every_day, which needs a trained model (minutes)"
     )
+    parser.add_argument("--friday", type=date.fromisoformat, default=FRIDAY, help="the first day (default %(default)s)")
     parser.add_argument("--label", default="now")
     options = parser.parse_args(arguments)
+    thursday, saturday, sunday = (options.friday + timedelta(days=n) for n in (-1, 1, 2))
     work = Path(tempfile.mkdtemp(prefix="bench-nightly-"))
     try:
         history = options.history or work / "history"
         if options.history is None:
             for stage in ("ingest", "validate", "marts"):
-                if run_stage(stage, history, 1, FIRST, HISTORY, [], options.core).returncode != 0:
+                if run_stage(stage, history, 1, FIRST, sunday, [], options.core).returncode != 0:
                     return 1
-        days = [FRIDAY, SATURDAY, SUNDAY]
+        days = [options.friday, saturday, sunday]
         runs = {}
         for way in ("library", "day"):
-            runs[way] = _jobs(_until(history, work / way, FRIDAY), way, days, options.core)
-            runs[f"{way}, Sunday cold"] = _jobs(_until(history, work / way, SUNDAY), way, [SUNDAY], options.core)
+            runs[way] = _jobs(_until(history, work / way, options.friday), way, days, options.core)
+            runs[f"{way}, Sunday cold"] = _jobs(_until(history, work / way, sunday), way, [sunday], options.core)
         if options.whole:
-            folder = _until(history, work / "whole", FRIDAY)
-            runs["champion"] = _jobs(folder, "champion", [TRAINED], options.core)
-            runs["every_day"] = _jobs(folder, "every_day", [FRIDAY, SATURDAY], options.core)
+            folder = _until(history, work / "whole", options.friday)
+            runs["champion"] = _jobs(folder, "champion", [thursday], options.core)
+            runs["every_day"] = _jobs(folder, "every_day", [options.friday, saturday], options.core)
         entry = {"commit": commit(), "machine": machine(), "runs": {way: asdict(run) for way, run in runs.items()}}
         record("nightly", options.label, entry)
     finally:
