@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -66,12 +67,25 @@ def record(name: str, key: str, entry: dict[str, object]) -> None:
     path.write_text(json.dumps(known, indent=1, sort_keys=True, default=str) + "\n")
 
 
-def commit() -> str:
-    """The commit that is measured, with `+` when files differ from it."""
-    import subprocess
+def measured_before(keys: Sequence[str], stages: Sequence[str], now: str) -> dict[str, object]:
+    """Stages that an entry of the same commit has and that are not run again: cut-offs differ, the stages before them do not."""
+    path = RESULTS / "scale.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    found: dict[str, object] = {}
+    for key in keys:
+        if known.get(key, {}).get("commit") == now:
+            found |= {name: stage for name, stage in known[key]["stages"].items() if name not in (*stages, *found)}
+    return {name: stage for name, stage in found.items() if name != "features"}
 
-    described = ["git", "describe", "--always", "--dirty=+", "--exclude=*"]
-    return subprocess.run(described, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+def commit() -> str:
+    """The commit that is measured, with `+` when code differs from it."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", ".", ":!benchmarks/results")
+    return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,17 +109,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = options.data_dir or Path(tempfile.mkdtemp(prefix=f"bench-{options.scale}x-"))
     folder.mkdir(parents=True, exist_ok=True)
     cutoffs = [options.last] if options.cutoffs == "last" else weekly_cutoffs(options.first, options.last)
-    key = f"{options.label or 'now'}:{options.first}..{options.last}:{options.scale}x:{options.cutoffs}"
+    slice_ = f"{options.label or 'now'}:{options.first}..{options.last}:{options.scale}x"
+    key, now = f"{slice_}:{options.cutoffs}", commit()
     entry: dict[str, object] = {
         "scale": options.scale,
         "first": options.first,
         "last": options.last,
         "cutoffs": len(cutoffs),
         "label": options.label,
-        "commit": commit(),
+        "commit": now,
         "at": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(),
-        "stages": {},
+        "stages": measured_before([f"{slice_}:{way}" for way in ("last", "weekly")], options.stages, now),
     }
     try:
         for stage in options.stages:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pipeline_assets.schemas.feeds import Feed
 
 REPEATS = 3
-CPU_CAP_S = 120  # pandera collects one failure case per bad cell and does not come back: it is stopped
+CPU_CAP_S = 60  # pandera collects one failure case per bad cell and does not come back: it is stopped
 DAYS = {  # about 1.2 and 2.2 million rows
     "purchases": between(date(2017, 1, 1), date(2017, 11, 12)),
     "exposures": between(date(2017, 1, 1), date(2017, 1, 28)),
