@@ -72,7 +72,7 @@ def whole_days(meter: Meter, days: Sequence[date]) -> None:
 
 def cut(meter: Meter, days: Sequence[date]) -> None:
     """Take away the first given day and all later ones from every table, as if they had not arrived."""
-    from deltalake import DeltaTable
+    from deltalake import DeltaTable, write_deltalake
 
     from pipeline_assets.settings import get_settings
 
@@ -80,8 +80,12 @@ def cut(meter: Meter, days: Sequence[date]) -> None:
     root = get_settings().data_dir
     for log in sorted((root / "lake").rglob("_delta_log")):
         table = DeltaTable(str(log.parent))
-        if "event_date" in [field.name for field in table.schema().fields]:
+        if "event_date" not in [field.name for field in table.schema().fields]:
+            continue
+        if table.metadata().partition_columns:
             table.delete(f"event_date >= '{day}'")
+        else:  # a ledger: `delete` would write files that pyarrow reads as string_view and cannot filter
+            write_deltalake(table, table.to_pyarrow_table(filters=[("event_date", "<", day)]), mode="overwrite")
 
 
 WAYS = {"day": nightly, "library": library_days, "champion": champion, "every_day": whole_days, "cut": cut}
