@@ -14,11 +14,14 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
+from pipeline_assets.recommender.columns import PAIR_FEATURES_BLOB
 from pipeline_assets.recommender.features import CUSTOMER_FEATURES, PRODUCT_FEATURES
 from pipeline_assets.settings import get_settings
 
 if TYPE_CHECKING:
     from feast import FeatureStore
+
+_OF_VIEW = {"customer": CUSTOMER_FEATURES[0], "customer_candidates": PAIR_FEATURES_BLOB}  # one value, for its time
 
 
 def known_at(day: date) -> datetime:
@@ -80,32 +83,40 @@ class FeatureStoreResource(dg.ConfigurableResource):
     def publish_online(
         self, store: FeatureStore, customer: pd.DataFrame, candidates: pd.DataFrame, day: date
     ) -> dict[str, int]:
-        """Write a day's rows online, unless the online store already has newer ones (they never go back in time).
+        """Write a day's rows online, each view unless it already has newer ones (they never go back in time).
 
         Args:
             customer: customer_id, CUSTOMER_FEATURES, feature_ts.
             candidates: customer_id, candidate_ids, pair_features, feature_ts.
 
         Returns:
-            Counts `written` and `kept_newer`.
+            Customers of whom a view was `written`, and of whom a view was `kept_newer`.
         """
-        newest = self.online_timestamps(store, customer["customer_id"].tolist())
-        fresh = {c for c, ts in newest.items() if ts is None or ts <= known_at(day)}
+        written: set[str] = set()
+        newer: set[str] = set()
+        # each view by its own timestamps: a kill between the two writes leaves views of different days, and both have to be mended
         for view, frame in (("customer", customer), ("customer_candidates", candidates)):
+            known = self.online_timestamps(store, frame["customer_id"].tolist(), view)
+            fresh = {c for c, ts in known.items() if ts is None or ts <= known_at(day)}
             rows = frame[frame["customer_id"].isin(fresh)]
             if len(rows):
                 store.write_to_online_store(view, df=rows)
-        return {"written": len(fresh), "kept_newer": len(newest) - len(fresh)}
+            written |= fresh
+            newer |= known.keys() - fresh
+        return {"written": len(written), "kept_newer": len(newer)}
 
-    def online_timestamps(self, store: FeatureStore, customer_ids: Sequence[str]) -> dict[str, datetime | None]:
-        """When the online values of each customer were known; None where there is nothing."""
+    def online_timestamps(
+        self, store: FeatureStore, customer_ids: Sequence[str], view: str = "customer"
+    ) -> dict[str, datetime | None]:
+        """When the online values of each customer in a view were known; None where there is nothing."""
+        name = _OF_VIEW[view]
         result: dict[str, datetime | None] = {}
         for start in range(0, len(customer_ids), 500):
             chunk = list(customer_ids[start : start + 500])
             answer = store.get_online_features(
-                features=[f"customer:{CUSTOMER_FEATURES[0]}"], entity_rows=[{"customer_id": c} for c in chunk]
+                features=[f"{view}:{name}"], entity_rows=[{"customer_id": c} for c in chunk]
             ).to_dict(include_event_timestamps=True)
-            for customer_id, seconds in zip(chunk, answer[f"{CUSTOMER_FEATURES[0]}__ts"], strict=True):
+            for customer_id, seconds in zip(chunk, answer[f"{name}__ts"], strict=True):
                 result[customer_id] = datetime.fromtimestamp(seconds, UTC) if seconds else None
         return result
 

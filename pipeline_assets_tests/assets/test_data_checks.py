@@ -184,7 +184,9 @@ class OnlineInMemory(FeatureStoreResource):
     def open(self) -> Any:
         return None
 
-    def online_timestamps(self, store: Any, customer_ids: Sequence[str]) -> dict[str, datetime | None]:
+    def online_timestamps(
+        self, store: Any, customer_ids: Sequence[str], view: str = "customer"
+    ) -> dict[str, datetime | None]:
         return {c: self.rows[c]["known"] if c in self.rows else None for c in customer_ids}
 
     def read_online(self, store: Any, customer_ids: Sequence[str]) -> dict[str, list[Any]]:
