@@ -328,7 +328,7 @@ def tool_environment(settings: Settings) -> dict[str, str]:
     return {
         "DAGSTER_HOME": str(PROJECT_ROOT),
         "PIPELINE_DAGSTER_STORAGE": str(settings.data_dir / "dagster"),
-        "PIPELINE_WAREHOUSE_PATH": str(settings.data_dir / "dbt" / "marts.duckdb"),
+        "PIPELINE_WAREHOUSE_PATH": str(settings.data_dir.absolute() / "dbt/marts.duckdb"),
         "PIPELINE_DBT_TARGET": settings.dbt_target,
         "DO_NOT_TRACK": "1",
         "DAGSTER_DISABLE_TELEMETRY": "1",

@@ -91,6 +91,8 @@ class DbtProjectRunner:
             manifest = _parsed(self)[0].deepcopy()
             with _clean_process():
                 done = dbtRunner(manifest=manifest).invoke([verb, *args, *self.flags()])
+        if done.exception is not None and not isinstance(done.exception, Exception):
+            raise done.exception  # somebody ended the run: dbt catches that, too
         results = getattr(done.result, "results", None)
         if results is None:
             raise BuildFailed(

@@ -197,14 +197,14 @@ class PostgresEngine:
             cursor.execute(f"truncate {', '.join(f'lake.{feed}' for feed in FEEDS)}")
 
 
-def engine_of(credentials: Any) -> Engine:
-    """The engine of a dbt target, by the type of its credentials.
+def engine_of(credentials: Any, project: Path) -> Engine:
+    """The engine of a dbt target, by the type of its credentials; a relative path is relative to the project, as for dbt.
 
     Raises:
         ConfigurationError: no engine for that type of database.
     """
     if credentials.type == "duckdb":
-        return DuckDbEngine(Path(credentials.path))
+        return DuckDbEngine(project / credentials.path)
     if credentials.type == "postgres":
         return PostgresEngine(credentials)
     raise ConfigurationError(

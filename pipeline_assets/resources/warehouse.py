@@ -89,7 +89,7 @@ class Warehouse(dg.ConfigurableResource):
             ConfigurationError: the target's database cannot be used.
         """
         runner = self._runner()
-        engine = engine_of(runner.credentials())
+        engine = engine_of(runner.credentials(), runner.project)
         selection = () if set(marts) == set(MARTS) else ("--select", *(f"+{mart}" for mart in marts))
         versions = lake.versions(f"validated/{feed}" for feed in FEEDS)
         try:
@@ -111,7 +111,7 @@ class Warehouse(dg.ConfigurableResource):
     def unit_tests(self) -> list[NodeResult]:
         """Run dbt's unit tests of the models; they take the columns of their inputs from schema `lake`, and no row."""
         runner = self._runner()
-        engine = engine_of(runner.credentials())
+        engine = engine_of(runner.credentials(), runner.project)
         engine.prepare(Snapshot(date.min, date.min, {feed: [] for feed in FEEDS}, {feed: [] for feed in FEEDS}))
         try:
             return runner.test("--select", "test_type:unit")

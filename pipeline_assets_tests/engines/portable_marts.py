@@ -28,6 +28,7 @@ from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.warehouse import MARTS, PROMOTION_DAYS, Published, Warehouse, snapshot
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.settings import PROJECT_ROOT, get_settings
+from pipeline_assets.sources.sample import FIRST_DAY, SampleSource
 
 RESULTS = PROJECT_ROOT / "benchmarks/results/portable-marts.json"
 Table = dict[str, dict[str, Any]]  # mart -> rows, digests by day, sums of columns
@@ -42,7 +43,6 @@ def validated_lake(root: Path, days: Sequence[date]) -> Lake:
     """A lake with the sample's validated rows of `days`."""
     from pipeline_assets.assets.validated import validation_policy
     from pipeline_assets.sources.landing import admit_days, land_days
-    from pipeline_assets.sources.sample import SampleSource
 
     lake = Lake(root=str(root))
     source = SampleSource(max(days), get_settings().validation.max_unparsed_share)
@@ -207,11 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="engines-") as name:
         folder = Path(name)
         os.environ["PIPELINE_WAREHOUSE_PATH"] = str(folder / "marts.duckdb")
-        lake = (
-            Lake(root=str(given.lake))
-            if given.lake
-            else validated_lake(folder / "lake", between(given.first - timedelta(days=PROMOTION_DAYS), given.last))
-        )
+        early = max(given.first - timedelta(days=PROMOTION_DAYS), FIRST_DAY)
+        lake = Lake(root=str(given.lake)) if given.lake else validated_lake(folder / "lake", between(early, given.last))
         reference = beside(lake, folder / "duckdb")
         duckdb_seconds = build(reference, days, "duckdb", folder / "dbt-duckdb")
         expected = measured(reference, days)
