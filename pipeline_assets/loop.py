@@ -80,13 +80,17 @@ def execute(task: Task) -> tuple[str, float, float]:
         )
     failures = result.filter_events(lambda event: event.is_step_failure)
     blocked = [event for event in failures if str(event.step_key).endswith("day_is_passed")]  # a verdict, not a fault
-    if len(blocked) < len(failures):
-        first = next(event for event in failures if event not in blocked)
-        error = first.step_failure_data.error
+    # a run may also fail before its first step, for example because a resource cannot be opened
+    faults = [event for event in failures if event not in blocked] or (
+        [] if result.success or failures else result.filter_events(lambda event: event.is_failure)
+    )
+    if faults:
+        first = faults[0]
+        error = getattr(first.event_specific_data, "error", None)
         cause = (error.cause or error) if error else None
         raise RunFailed(
-            f"job {task.job}, {task.title}, step {first.step_key}",
-            found=cause.message.strip() if cause else "no error was recorded",
+            f"job {task.job}, {task.title}, step {first.step_key or 'none'}",
+            found=cause.message.strip() if cause else first.message or "no error was recorded",
             wanted="a finished step",
             fix=f"see run {result.run_id} in `make dev`; what finished is kept, and the next run goes on there",
         )

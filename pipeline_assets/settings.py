@@ -178,6 +178,12 @@ class Settings(_Section):
     stores: StoreSettings = StoreSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
 
+    @pydantic.field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        """A relative folder is in the working directory; addresses of files and of SQLite databases need the whole path."""
+        return value.absolute()
+
     @pydantic.model_validator(mode="after")
     def _servers_in_production(self) -> Settings:
         if self.profile == "production":

@@ -293,3 +293,8 @@ def test_stream_needs_an_address() -> None:
     """Kind stream without brokers: the variable to set is named."""
     error = refused({"PIPELINE_SOURCE__KIND": "stream"})
     assert "PIPELINE_STREAM__BOOTSTRAP_SERVERS" in error.fix
+
+
+def test_a_relative_data_folder_is_in_the_working_directory() -> None:
+    """MLflow's and SQLite's addresses cannot be relative."""
+    assert load_settings({"PIPELINE_DATA_DIR": "daten"}).data_dir == Path.cwd() / "daten"
