@@ -1,0 +1,143 @@
+"""Worker processes on demand: this process imports the pipeline once and forks a child per run, as free to be killed as any.
+
+Belongs here: starting, supervising and ending children. Does not: what they do. A fresh interpreter would spend 6 CPU s on
+imports each time; a fork of a process that has imported and never used Arrow, DuckDB or gRPC has no threads to lose.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline_assets_tests.chaos.tracing import Call, Decision, be_supervised, supervise
+from pipeline_assets_tests.shop import Shop
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a child ended and what it wrote to its log."""
+
+    status: int  # of os.waitpid
+    log: Path
+
+    @property
+    def was_killed(self) -> bool:
+        return os.WIFSIGNALED(self.status) and os.WTERMSIG(self.status) == signal.SIGKILL
+
+    @property
+    def succeeded(self) -> bool:
+        return os.WIFEXITED(self.status) and os.WEXITSTATUS(self.status) == 0
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text(errors="replace")
+
+
+def warm_up() -> None:
+    """Import what a run needs, so that children find it."""
+    import deltalake
+    import duckdb
+    import pandas
+
+    import pipeline_assets.definitions
+    import pipeline_assets.loop
+
+    assert all((deltalake, duckdb, pandas, pipeline_assets.definitions, pipeline_assets.loop))
+
+
+def _live(shop: Shop, work: Work, log: Path) -> None:
+    """The life of a child: the shop's settings, the work, and a log; never returns."""
+    code = 1
+    try:
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        for name in [name for name in os.environ if name.startswith(("PIPELINE_", "DAGSTER_"))]:
+            del os.environ[name]
+        os.environ.update(shop.environment)
+
+        from pipeline_assets import definitions
+        from pipeline_assets.settings import get_settings
+
+        get_settings.cache_clear()
+        (get_settings().data_dir / "dagster").mkdir(parents=True, exist_ok=True)
+        definitions.defs = definitions.build_defs(get_settings())
+        work()
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def run(shop: Shop, work: Work, log: Path, decide: Callable[[Call], Decision] | None = None) -> Ended:
+    """Do `work` in a child with the shop's settings; with `decide`, under supervision of every writing call."""
+    if decide is None:
+        child = start(shop, work, log)
+        return Ended(os.waitpid(child, 0)[1], log)
+    ours, theirs = socket.socketpair()
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        ours.close()
+        be_supervised(theirs)
+        theirs.close()
+        _live(shop, work, log)
+    theirs.close()
+    with ours:
+        return Ended(supervise(child, ours, decide), log)
+
+
+def start(shop: Shop, work: Work, log: Path) -> int:
+    """Do `work` in a child that goes on beside this process; returns its id."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        _live(shop, work, log)
+    return child
+
+
+def told(shop: Shop, ask: Callable[[], dict[str, str]], place: Path) -> dict[str, str]:
+    """What `ask` finds out in a child: this process must never open a table itself (delta-rs refuses to work in a fork after that)."""
+
+    def work() -> None:
+        place.write_text(json.dumps(ask()))
+
+    ended = run(shop, work, place.with_suffix(".log"))
+    assert ended.succeeded, ended.said[-3000:]
+    return dict(json.loads(place.read_text()))
+
+
+class Beside:
+    """A child that repeats `look` until it is told to stop; `look` gets a number that counts up."""
+
+    def __init__(self, shop: Shop, look: Callable[[int], None], log: Path) -> None:
+        self._reading, self._writing = os.pipe()
+        writing = self._writing
+
+        def repeat() -> None:
+            os.close(writing)  # the other end is the parent's: closed means stop
+            number = 0
+            while not select.select([self._reading], [], [], 0.01)[0]:
+                look(number)
+                number += 1
+
+        self._log, self._child = log, start(shop, repeat, log)
+        os.close(self._reading)
+
+    def stopped(self) -> Ended:
+        """Tell the child to finish its last look, and wait for it."""
+        os.close(self._writing)
+        return Ended(os.waitpid(self._child, 0)[1], self._log)
