@@ -6,16 +6,19 @@ from datetime import date, timedelta
 
 import dagster as dg
 
-from pipeline_assets.settings import get_settings
+from pipeline_assets.settings import CalendarSettings, get_settings
 
-_calendar = get_settings().calendar
 
-# `end_date` is exclusive. The sample is one closed year, so its last key is 2017-12-31; production leaves the end open.
-daily = dg.DailyPartitionsDefinition(
-    start_date=_calendar.first_day.isoformat(),
-    end_date=(_calendar.last_day + timedelta(days=1)).isoformat() if _calendar.last_day else None,
-    timezone=_calendar.time_zone,
-)
+def daily_partitions(calendar: CalendarSettings) -> dg.DailyPartitionsDefinition:
+    """One partition a business day. `end_date` is exclusive: the sample is one closed year, production leaves the end open."""
+    return dg.DailyPartitionsDefinition(
+        start_date=calendar.first_day.isoformat(),
+        end_date=(calendar.last_day + timedelta(days=1)).isoformat() if calendar.last_day else None,
+        timezone=calendar.time_zone,
+    )
+
+
+daily = daily_partitions(get_settings().calendar)
 
 
 def days_of(context: dg.AssetExecutionContext | dg.AssetCheckExecutionContext) -> list[date]:

@@ -100,6 +100,24 @@ def test_new_day_catches_up_in_order_and_bounded(desk: Desk) -> None:
     assert [partition for _, partition in requested(found)] == [str(day) for day in days[:MAX_DAYS_A_TICK]]
 
 
+def test_three_days_down_are_caught_up_once_and_in_order(desk: Desk) -> None:
+    """The daemon is back: each day is asked for once, oldest first; when they have run, nothing more is asked for."""
+    days = [DAY + timedelta(days=n) for n in range(3)]
+    found = desk.tick("new_day", arrived=days)
+    assert requested(found) == [("first_days", str(day)) for day in days]
+    for done, day in enumerate(days, 1):
+        desk.happened("raw/purchases", day)
+        assert [partition for _, partition in requested(desk.tick("new_day", arrived=days))] == [
+            str(d) for d in days[done:]
+        ]
+
+
+def test_a_double_trigger_asks_for_the_same_run(desk: Desk) -> None:
+    """Two schedulers tick before the run has begun: one key, and Dagster starts a key once."""
+    keys = [[r.run_key for r in desk.tick("new_day", arrived=[DAY]).run_requests] for _ in range(2)]
+    assert keys == [["day-2017-03-20"], ["day-2017-03-20"]]
+
+
 def test_new_day_serves_once_there_is_a_champion(desk: Desk) -> None:
     """Before the first promotion a day is not served, because nothing could be."""
     assert not has_champion(desk.lake)

@@ -6,6 +6,7 @@ imports each time; a fork of a process that has imported and never used Arrow, D
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
@@ -19,6 +20,8 @@ from pathlib import Path
 
 from pipeline_assets_tests.chaos.tracing import Call, Decision, be_supervised, supervise
 from pipeline_assets_tests.shop import Shop
+
+PAUSE = 0.2  # seconds between two looks of a reader: a look costs 0.4 CPU s and shares the cores with what it watches
 
 Work = Callable[[], object]
 
@@ -55,10 +58,17 @@ def warm_up() -> None:
     assert all((deltalake, duckdb, pandas, pipeline_assets.definitions, pipeline_assets.loop))
 
 
+def end_with_parent() -> None:
+    """A child does not outlive a parent that was stopped."""
+    death_signal = 1  # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(death_signal, signal.SIGKILL, 0, 0, 0)
+
+
 def _live(shop: Shop, work: Work, log: Path) -> None:
     """The life of a child: the shop's settings, the work, and a log; never returns."""
     code = 1
     try:
+        end_with_parent()
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
@@ -74,9 +84,9 @@ def _live(shop: Shop, work: Work, log: Path) -> None:
         definitions.defs = definitions.build_defs(get_settings())
         work()
         code = 0
-    except BaseException:
-        traceback.print_exc()
     finally:
+        if sys.exc_info()[0]:
+            traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -130,7 +140,7 @@ class Beside:
         def repeat() -> None:
             os.close(writing)  # the other end is the parent's: closed means stop
             number = 0
-            while not select.select([self._reading], [], [], 0.01)[0]:
+            while not select.select([self._reading], [], [], PAUSE)[0]:
                 look(number)
                 number += 1
 

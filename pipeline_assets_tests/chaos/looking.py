@@ -15,7 +15,7 @@ import duckdb
 import pyarrow
 
 from pipeline_assets.recommender.errors import BlockedPartition, NotEnoughData
-from pipeline_assets.resources.lake import BATCHES, Lake
+from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.snapshots import marts_as_of
 from pipeline_assets.resources.training_data import require_features
 from pipeline_assets.schemas.feeds import FEEDS
@@ -51,9 +51,7 @@ def through_doors(lake: Lake, days: tuple[date, ...]) -> Seen:
             if rows is not None:
                 found = _by_day(con, f"validated/{feed}", rows)
                 # a passed day without rows is a day without rows, not a day that cannot be seen
-                seen |= {
-                    f"validated/{feed} {day}": found.get(f"validated/{feed} {day}", "0 rows 0") for day in passed
-                }
+                seen |= {f"validated/{feed} {day}": found.get(f"validated/{feed} {day}", "0 rows 0") for day in passed}
         for name in FEATURE_TABLES:
             for day in days:
                 try:

@@ -43,7 +43,11 @@ _BY_FILE = {"write", "pwrite64", "writev", "fsync", "fdatasync", "ftruncate"}
 
 _ALLOW, _ASK = 0x7FFF0000, 0x7FC00000  # SECCOMP_RET_ALLOW, SECCOMP_RET_USER_NOTIF
 _NOTIFICATION, _ANSWER = struct.Struct("=QIIiIQ6Q"), struct.Struct("=QqiI")
-_RECEIVE, _SEND, _CONTINUE = 0xC0502100, 0xC0182101, 1  # SECCOMP_IOCTL_NOTIF_RECV, _SEND; SECCOMP_USER_NOTIF_FLAG_CONTINUE
+_RECEIVE, _SEND, _CONTINUE = (
+    0xC0502100,
+    0xC0182101,
+    1,
+)  # SECCOMP_IOCTL_NOTIF_RECV, _SEND; SECCOMP_USER_NOTIF_FLAG_CONTINUE
 
 Decision = Literal["go", "kill", "refuse"]
 
@@ -115,9 +119,9 @@ def _text_at(process: int, address: int) -> str:
 def _described(process: int, name: str, arguments: tuple[int, ...]) -> Call:
     value = arguments[_CALLS[name][1]]
     try:
-        path = os.readlink(f"/proc/{process}/fd/{value}") if name in _BY_FILE else _text_at(process, value)
+        path = str(Path(f"/proc/{process}/fd/{value}").readlink()) if name in _BY_FILE else _text_at(process, value)
         if not path.startswith(("/", "pipe:", "socket:", "anon_inode:")):
-            path = os.path.normpath(Path(os.readlink(f"/proc/{process}/cwd")) / path)
+            path = os.path.normpath(Path(f"/proc/{process}/cwd").readlink() / path)
     except (OSError, OverflowError):  # the thread is gone
         path = "?"
     return Call(name, path)
