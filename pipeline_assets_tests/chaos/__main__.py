@@ -32,16 +32,15 @@ def experiments(chosen: argparse.Namespace, root: Path) -> int:
     from pipeline_assets_tests.chaos import backfills, disk_full, forge, kills
     from pipeline_assets_tests.chaos.expected import Expected
     from pipeline_assets_tests.chaos.story import Story
-    from pipeline_assets_tests.world import day
 
     started, parts, wrong = time.monotonic(), [HEAD], 0
     forge.warm_up()
     if {"kills", "disk"} & set(chosen.only):
-        story = Story(root / "story", day(27))
+        story = Story(root / "story")
         story.begin()
         expected = Expected.of(story)
     if "kills" in chosen.only:
-        killed = kills.in_lanes(story, kills.chosen_points(story, chosen.seed, chosen.points), expected)
+        killed = kills.in_lanes(story, kills.chosen_points(kills.count(story), chosen.seed, chosen.points), expected)
         parts.append(f"## SIGKILL inside writers\n\n{KILLS}\n{kills.table(killed, chosen.seed)}")
         wrong += sum(bool(o.wrong) for o in killed)
     if "disk" in chosen.only:
@@ -64,8 +63,8 @@ HEAD = """# Chaos
 
 Written by `make chaos` (pipeline_assets_tests/chaos/). The generated shop of pipeline_assets_tests/world.py, the real jobs, real processes.
 """
-KILLS = """A batch of six days (one bad, one corrected, one delivered again unchanged, three new, one of them with bad rows) on top of 28. The whole
-process group is killed with SIGKILL before a writing system call chosen at random, then the pass is run again. A reader polls
+KILLS = """A batch of six days (one bad, one corrected, one delivered again unchanged, three new, one of them with bad rows) on top of 77. The
+process is killed with SIGKILL before a writing system call chosen at random, then `pipeline-assets run` plans and runs again (up to features). A reader polls
 `validated`, marts and features through the doors from before the kill until after the re-run. As wanted: every table as in an undisturbed
 run, every look shows a day as it was before or after the batch, no file that no commit names is left.
 """

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline_assets_tests.chaos import forge
 from pipeline_assets_tests.chaos.looking import Seen, contents, differences, through_doors
-from pipeline_assets_tests.chaos.story import STAGES, Story
+from pipeline_assets_tests.chaos.story import DONE, PAST, Story
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Expected:
             lake = story.lake(moment)
             return forge.told(story.at(moment), lambda: through_doors(lake, story.days), story.root / "seen.json")
 
-        final = forge.told(story.at("done"), lambda: contents(story.lake("done")), story.root / "final.json")
-        return cls(seen(STAGES[0]), seen("done"), final)
+        final = forge.told(story.at(DONE), lambda: contents(story.lake(DONE)), story.root / "final.json")
+        return cls(seen(PAST), seen(DONE), final)
 
     def unlike(self, found: Seen) -> list[str]:
         """How contents differ from the undisturbed ones."""

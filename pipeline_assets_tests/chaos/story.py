@@ -1,31 +1,37 @@
 """What is interrupted: a shop with a past, and a batch of days of every kind that comes on top of it.
 
-    past        the generated shop, landed, validated, built and with features up to its newest day
-    the batch   L-2 delivered again with nothing but bad rows: blocked from now on
-                L-1 delivered again with other prices and products: the correction replaces what was there
-                L   delivered again as it was: no effect
+    past        the generated shop up to its newest day L: landed, validated, built, features of the weekly cut-offs and of L
+    the batch   L-8 delivered again with other prices and products: a correction, and the cut-off after it is stale
+                L-2 delivered again with nothing but bad rows: blocked from now on
+                L-1 delivered again as it was: no effect
                 L+1, L+3 new; L+2 new, with every 20th row bad: quarantined
 
-Stages are runs of the same jobs as in production, in processes of their own.
+A pass is the plan of `pipeline-assets run` up to the features, with its runs in the planning process, so that one kill
+ends both. What a pass does follows from what it finds: a pass after a kill has to find out what is left to do.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import cached_property
 from pathlib import Path
 
-from pipeline_assets.loop import Task, execute
+from pipeline_assets.loop import Loop, Task, execute
 from pipeline_assets.resources.lake import Lake, local_lake
-from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets_tests.chaos import forge
-from pipeline_assets_tests.shop import Shop
+from pipeline_assets_tests.shop import NEWEST, Shop
 from pipeline_assets_tests.world import FIRST_DAY
 
-STAGES = ("ingestion", "validation", "marts", "features")
+PAST, DONE = "past", "done"
+# stage -> where its writers write, in the data folder
+STAGES = {
+    "ingestion": ("lake/raw", "lake/ledger/batches"),
+    "validation": ("lake/validated", "lake/quarantine", "lake/ledger/verdicts"),
+    "marts": ("lake/warehouse", "dbt", "marts"),
+    "features": ("lake/features",),
+}
 
 
 def span(first: date, last: date) -> tuple[date, ...]:
@@ -33,54 +39,41 @@ def span(first: date, last: date) -> tuple[date, ...]:
     return tuple(first + timedelta(days=n) for n in range((last - first).days + 1))
 
 
-def layer(name: str) -> tuple[str, ...]:
-    """The feeds' assets of a layer."""
-    return tuple(f"{name}/{feed}" for feed in FEEDS)
+class UpToFeatures(Loop):
+    """The plan without training and serving; its runs are made here, one after the other."""
 
-
-def all_of(tasks: Sequence[Task]) -> Callable[[], None]:
-    """Work for a child: the runs, one after the other."""
-
-    def work() -> None:
+    def _run(self, tasks: Sequence[Task]) -> None:
         for task in tasks:
             execute(task)
 
-    return work
+    def _one(self, job: str, title: str, day: date, *keys: str) -> None:
+        self._say(f"{job} of {day} is not part of this")
+
+
+def bring_up() -> None:
+    """One pass over what has arrived, with the settings of this process."""
+    import dagster as dg
+
+    from pipeline_assets.settings import get_settings
+
+    with dg.DagsterInstance.get() as instance:
+        UpToFeatures(get_settings(), instance, lambda line: print(line, flush=True)).run()
 
 
 @dataclass(frozen=True)
 class Story:
-    """A folder with the drops, the past and what the batch makes of it, stage by stage."""
+    """A folder with the shop as it was in the past, and as an undisturbed pass over the batch left it."""
 
     root: Path
-    last: date  # newest day of the past
+    last: date = NEWEST
 
     @property
     def days(self) -> tuple[date, ...]:
-        """The days that readers watch: a week before the batch, and the batch."""
-        return span(self.last - timedelta(days=6), self.last + timedelta(days=3))
-
-    @property
-    def batch(self) -> tuple[date, ...]:
-        return span(self.last - timedelta(days=2), self.last + timedelta(days=3))
-
-    @cached_property
-    def stages(self) -> dict[str, list[Task]]:
-        """The runs of each stage; together they are what a pass over the batch does."""
-        corrected, newest = self.batch[1], self.batch[-1]
-        return {
-            "ingestion": [Task("ingest", "land", self.batch, layer("raw"))],
-            "validation": [Task("ingest", "validate", self.batch, layer("validated"))],
-            "marts": [Task("marts", "build", self.batch[1:])],
-            "features": [Task("features", "correct", (corrected,)), Task("features", "newest", (newest,))],
-        }
-
-    @property
-    def whole_pass(self) -> list[Task]:
-        return [task for stage in STAGES for task in self.stages[stage]]
+        """The days that readers watch."""
+        return span(self.last - timedelta(days=9), self.last + timedelta(days=3))
 
     def at(self, moment: str) -> Shop:
-        """The shop as it was before a stage of the undisturbed pass, or at its end (`done`)."""
+        """The shop in the past, with the batch in front of its door, or when the batch is done."""
         return Shop(self.root / moment)
 
     def lake(self, moment: str) -> Lake:
@@ -91,28 +84,32 @@ class Story:
 
     def begin(self, past: Shop | None = None) -> None:
         """Make the past (or take it from a shop that has one), deliver the batch, and do the undisturbed pass."""
-        first = self.at(STAGES[0])
+        shop = self.at(PAST)
         if past is None:
-            first.deliver(FIRST_DAY, self.last)
-            days = span(FIRST_DAY, self.last)
-            made = [Task("ingest", "past", days), Task("features", "yesterday", days[-2:])]
-            self.must(forge.run(first, all_of(made), self.log("past")))
+            shop.deliver(FIRST_DAY, self.last)
+            self.must(forge.run(shop, bring_up, self.log("past")))
         else:
-            past.copied(first.root)
-        bad, _, _, _, some_bad, newest = self.batch
-        first.deliver(bad, newest, faults={bad: "all_bad", self.batch[1]: "drifted", some_bad: "some_bad"})
-        for stage, after in zip(STAGES, (*STAGES[1:], "done"), strict=True):
-            shop = self.at(stage).copied(self.root / after)
-            self.must(forge.run(shop, all_of(self.stages[stage]), self.log(stage)))
+            past.copied(shop.root)
+        corrected, bad, same, *new = (self.last + timedelta(days=n) for n in (-8, -2, -1, 1, 2, 3))
+        shop.deliver(corrected, faults={corrected: "drifted"})
+        shop.deliver(bad, faults={bad: "all_bad"})
+        shop.deliver(same)
+        shop.deliver(new[0], new[-1], faults={new[1]: "some_bad"})
+        self.must(forge.run(shop.copied(self.root / DONE), bring_up, self.log("undisturbed")))
 
     @staticmethod
     def must(ended: forge.Ended) -> None:
         """An undisturbed run that fails is a fault of the story, not a finding."""
         assert ended.succeeded, ended.said[-6000:]
 
-    def copy(self, moment: str, to: Path) -> Shop:
-        """The shop of a moment, free to have another future; the drops are shared, nobody writes them."""
+    def copy(self, to: Path) -> Shop:
+        """The shop of the past, free to have another future; the drops are shared, nobody writes them."""
         to.mkdir(parents=True)
-        (to / "drops").symlink_to(self.at(moment).drops)
-        shutil.copytree(self.at(moment).data_dir, to / "data")
+        (to / "drops").symlink_to(self.at(PAST).drops)
+        shutil.copytree(self.at(PAST).data_dir, to / "data")
         return Shop(to)
+
+
+def stage_of(path: str) -> str | None:
+    """The stage whose writers write at a path of the data folder."""
+    return next((stage for stage, places in STAGES.items() if path.startswith(places)), None)
