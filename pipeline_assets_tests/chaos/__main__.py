@@ -19,7 +19,9 @@ def main() -> int:
     parser.add_argument("--points", type=int, default=POINTS, help="random kills (default %(default)s)")
     parser.add_argument("--days", type=int, default=DAYS, help="days of the backfills (default %(default)s)")
     parser.add_argument("--seed", type=int, default=SEED, help="(default %(default)s)")
-    parser.add_argument("--only", nargs="*", default=["kills", "disk", "backfills"], help="(default %(default)s)")
+    parser.add_argument(
+        "--only", nargs="*", default=["kills", "disk", "rivals", "backfills"], help="(default %(default)s)"
+    )
     parser.add_argument("--out", type=Path, default=RESULT, help="(default %(default)s)")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
@@ -29,13 +31,13 @@ def main() -> int:
 
 def experiments(chosen: argparse.Namespace, root: Path) -> int:
     """Everything in one process that never opens a table itself (forge.py), so that its children may."""
-    from pipeline_assets_tests.chaos import backfills, disk_full, forge, kills
+    from pipeline_assets_tests.chaos import backfills, disk_full, forge, kills, rivals
     from pipeline_assets_tests.chaos.expected import Expected
     from pipeline_assets_tests.chaos.story import Story
 
     started, parts, wrong = time.monotonic(), [HEAD], 0
     forge.warm_up()
-    if {"kills", "disk"} & set(chosen.only):
+    if {"kills", "disk", "rivals"} & set(chosen.only):
         story = Story(root / "story")
         story.begin()
         expected = Expected.of(story)
@@ -47,6 +49,10 @@ def experiments(chosen: argparse.Namespace, root: Path) -> int:
         full = [disk_full.fill(story, case, f"full-{n}", expected) for n, case in enumerate(disk_full.CASES)]
         parts.append(f"## Disk full\n\n{FULL}\n{disk_full.table(full)}")
         wrong += sum(bool(o.wrong) for o in full)
+    if "rivals" in chosen.only:
+        raced = [rivals.two_at_once(story, expected), rivals.locked_database(story, expected)]
+        parts.append(f"## Rivals\n\n{rivals.table(raced)}")
+        wrong += sum(bool(o.wrong) for o in raced)
     if "backfills" in chosen.only:
         seeds = (chosen.seed, chosen.seed + 1)
         filled = backfills.backfill_twice(root / "backfills", chosen.days, EVERY, seeds)

@@ -48,6 +48,8 @@ class Ended:
 
 def warm_up() -> None:
     """Import what a run needs, so that children find it."""
+    import dbt.adapters.duckdb
+    import dbt.cli.main
     import deltalake
     import duckdb
     import pandas
@@ -55,7 +57,17 @@ def warm_up() -> None:
     import pipeline_assets.definitions
     import pipeline_assets.loop
 
-    assert all((deltalake, duckdb, pandas, pipeline_assets.definitions, pipeline_assets.loop))
+    assert all(
+        (
+            dbt.cli.main,
+            dbt.adapters.duckdb,
+            deltalake,
+            duckdb,
+            pandas,
+            pipeline_assets.definitions,
+            pipeline_assets.loop,
+        )
+    )
 
 
 def end_with_parent() -> None:

@@ -18,9 +18,8 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline_assets.resources.versions import sweep
-
 from pipeline_assets.resources.lake import local_lake
+from pipeline_assets.resources.versions import sweep
 from pipeline_assets_tests.chaos import forge
 from pipeline_assets_tests.chaos.expected import Expected
 from pipeline_assets_tests.chaos.looking import Seen, contents, differences, orphans, through_doors

@@ -75,8 +75,8 @@ def began(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Began:
     begun: Began = []
     replace_days = Lake.replace_days
 
-    def prepare(_: Warehouse, _lake: Lake, first: date, last: date) -> None:
-        begun.append(f"marts {first}" if first == last else f"marts {first} .. {last}")
+    def build(_: Warehouse, _lake: Lake, days: list[date], *_rest: object) -> None:
+        begun.extend(f"marts {day}" for day in days)
         raise WouldCompute
 
     def write(lake: Lake, table: str, rows: pyarrow.Table, days: list[date], *rest: Any, **more: Any) -> Any:
@@ -92,7 +92,7 @@ def began(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Began:
         begun.extend(f"labels {day}" for day in used)
         return {"customer_id": set()}
 
-    monkeypatch.setattr(Warehouse, "prepare", prepare)
+    monkeypatch.setattr(Warehouse, "run", build)
     monkeypatch.setattr(Lake, "replace_days", write)
     # training: everything up to the labels is real; what Feast would add to them is not needed to see which were read
     monkeypatch.setattr(training_data, "targets_of", labels)
