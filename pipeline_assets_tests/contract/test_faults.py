@@ -1,0 +1,62 @@
+"""docs/faults.md: every fault of the design was tried, and every test that it names exists."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pipeline_assets_tests.contract.repository import ROOT
+
+PAGE = (ROOT / "docs" / "faults.md").read_text()
+DESIGN = (ROOT / "docs" / "design" / "reliability.md").read_text()
+NAMED = re.compile(r"`([\w/]+\.py)::(\w+)`")
+
+
+def missing(page: str) -> list[str]:
+    """Tests and experiments that a page names and that are not there."""
+    found = []
+    for file, name in NAMED.findall(page):
+        path = ROOT / "pipeline_assets_tests" / file
+        if not path.is_file() or not re.search(rf"^def {name}\(", path.read_text(), re.MULTILINE):
+            found.append(f"{file}::{name}")
+    return found
+
+
+def lines_without_test(page: str) -> list[str]:
+    """Rows of a table that name no test."""
+    rows = [
+        line
+        for line in page.splitlines()
+        if line.startswith("|") and not line.startswith(("|---", "| fault |", "| route |"))
+    ]
+    return [row.split("|")[1].strip() for row in rows if not NAMED.search(row)]
+
+
+def test_every_named_test_exists() -> None:
+    """A test that was renamed is renamed here, too."""
+    assert len(NAMED.findall(PAGE)) > 40
+    assert missing(PAGE) == []
+
+
+def test_every_fault_names_a_test() -> None:
+    """No row is a promise."""
+    assert lines_without_test(PAGE) == []
+
+
+@pytest.mark.parametrize("kind", ["Data", "Process"])
+def test_every_fault_of_the_design_has_a_row(kind: str) -> None:
+    """As many rows as the design lists, or more."""
+    (listed,) = [line for line in DESIGN.splitlines() if line.startswith(f"*{kind}:*")]
+    section = PAGE.split(f"## {kind}\n")[1].split("\n## ")[0]
+    rows = [
+        line for line in section.splitlines() if line.startswith("|") and not line.startswith(("|---", "| fault |"))
+    ]
+    assert len(rows) >= listed.count("·") + 1
+
+
+def test_a_name_that_is_nowhere_is_found() -> None:
+    """Negative control: a file that does not exist, a test that its file does not have, a row without any."""
+    page = "| fault | how | shown by |\n| a | b | `unit/test_none.py::test_a`, `contract/test_faults.py::test_none` |\n| c | d | by hand |\n"
+    assert missing(page) == ["unit/test_none.py::test_a", "contract/test_faults.py::test_none"]
+    assert lines_without_test(page) == ["c"]
