@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -272,3 +273,26 @@ def test_crash_before_the_verdict_leaves_a_day_that_nobody_reads(lake: Lake, mon
         admit(lake, [SUNDAY])
     with pytest.raises(BlockedPartition, match="no verdict"):
         lake.require_passed(["purchases"], [SUNDAY])
+
+
+def test_days_in_random_order_and_twice_give_the_same_content(tmp_path: Path) -> None:
+    """Five days in one range; then day by day in two random orders, the second on top of the first. `make chaos` does it with 90 days,
+    all feeds, marts and features."""
+    days, feed = [date(2017, 2, n) for n in range(12, 17)], PURCHASES
+
+    def content(name: str, orders: Sequence[Sequence[Sequence[date]]]) -> dict[str, object]:
+        lake = Lake(root=str(tmp_path / name))
+        for ranges in orders:
+            for part in ranges:
+                land(lake, part, feed)
+            for part in ranges:
+                admit(lake, part, feed=feed)
+        tables = [f"{layer}/{feed.name}" for layer in ("raw", "validated", "quarantine")]
+        newest = {
+            table: {day: found for commit in lake.commits(table) for day, found in commit.days.items()}
+            for table in tables
+        }
+        return {"digests": newest, "verdicts": lake.verdicts(feed.name, days[0], days[-1])}
+
+    shuffled = [[[day] for day in random.Random(seed).sample(days, len(days))] for seed in (1, 2)]
+    assert content("shuffled", shuffled) == content("in order", [[days]])
