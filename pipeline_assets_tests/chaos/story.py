@@ -1,9 +1,9 @@
 """What is interrupted: a shop with a past, and a batch of days of every kind that comes on top of it.
 
     past        the generated shop up to its newest day L: landed, validated, built, features of the weekly cut-offs and of L
-    the batch   L-8 delivered again with other prices and products: a correction, and the cut-off after it is stale
-                L-2 delivered again with nothing but bad rows: blocked from now on
-                L-1 delivered again as it was: no effect
+    the batch   L-2 delivered again as it was: no effect
+                L-1 delivered again with nothing but bad rows: blocked from now on
+                L delivered again with other prices and products: a correction, and the features that know L are stale
                 L+1, L+3 new; L+2 new, with every 20th row bad: quarantined
 
 A pass is the plan of `pipeline-assets run` up to the features, with its runs in the planning process, so that one kill
@@ -70,7 +70,7 @@ class Story:
     @property
     def days(self) -> tuple[date, ...]:
         """The days that readers watch."""
-        return span(self.last - timedelta(days=9), self.last + timedelta(days=3))
+        return span(self.last - timedelta(days=6), self.last + timedelta(days=3))
 
     def at(self, moment: str) -> Shop:
         """The shop in the past, with the batch in front of its door, or when the batch is done."""
@@ -90,7 +90,7 @@ class Story:
             self.must(forge.run(shop, bring_up, self.log("past")))
         else:
             past.copied(shop.root)
-        corrected, bad, same, *new = (self.last + timedelta(days=n) for n in (-8, -2, -1, 1, 2, 3))
+        same, bad, corrected, *new = span(self.last - timedelta(days=2), self.last + timedelta(days=3))
         shop.deliver(corrected, faults={corrected: "drifted"})
         shop.deliver(bad, faults={bad: "all_bad"})
         shop.deliver(same)
