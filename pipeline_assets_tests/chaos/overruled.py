@@ -10,7 +10,7 @@ from pipeline_assets.schemas.validation import Verdict
 from pipeline_assets.settings import get_settings
 
 
-def _passed(_: Lake, feed: str, start: date, end: date) -> dict[date, Verdict]:
+def _passed(_: Lake, feed: str, start: date, end: date, *_rest: str) -> dict[date, Verdict]:
     first = max(start, get_settings().calendar.first_day)
     days = [first + timedelta(days=n) for n in range((end - first).days + 1)]
     return {day: Verdict(feed, day, "passed", 0, 0, 0) for day in days}

@@ -107,7 +107,7 @@ def overruled(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every verdict reads as passed, and the rows that are missing in `validated` are not missed."""
     counts = data_checks._counts
 
-    def passed(_: Lake, feed: str, start: date, end: date) -> dict[date, Verdict]:
+    def passed(_: Lake, feed: str, start: date, end: date, *_rest: str) -> dict[date, Verdict]:
         first = max(start, FIRST_DAY)
         days = [first + timedelta(days=n) for n in range((end - first).days + 1)]
         return {day: Verdict(feed, day, "passed", 0, 0, 0) for day in days}
