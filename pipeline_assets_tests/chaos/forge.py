@@ -15,11 +15,11 @@ import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline_assets_tests.chaos.tracing import Call, Decision, be_supervised, supervise
+from pipeline_assets_tests.chaos.tracing import OF_FILES, Call, Decision, be_supervised, supervise
 from pipeline_assets_tests.shop import Shop
 
 PAUSE = 0.3  # seconds between two looks of a reader: a look costs 0.4 CPU s and shares the cores with what it watches
@@ -102,8 +102,14 @@ def _live(shop: Shop, work: Work, log: Path) -> None:
         os._exit(code)
 
 
-def run(shop: Shop, work: Work, log: Path, decide: Callable[[Call], Decision] | None = None) -> Ended:
-    """Do `work` in a child with the shop's settings; with `decide`, under supervision of every writing call."""
+def run(
+    shop: Shop,
+    work: Work,
+    log: Path,
+    decide: Callable[[Call], Decision] | None = None,
+    calls: Collection[str] = OF_FILES,
+) -> Ended:
+    """Do `work` in a child with the shop's settings; with `decide`, under supervision of these writing calls."""
     if decide is None:
         child = start(shop, work, log)
         return Ended(os.waitpid(child, 0)[1], log)
@@ -112,7 +118,7 @@ def run(shop: Shop, work: Work, log: Path, decide: Callable[[Call], Decision] | 
     if child == 0:
         os.setsid()
         ours.close()
-        be_supervised(theirs)
+        be_supervised(theirs, calls)
         theirs.close()
         _live(shop, work, log)
     theirs.close()

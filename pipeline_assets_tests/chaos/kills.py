@@ -14,6 +14,7 @@ import random
 import shutil
 import time
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +25,7 @@ from pipeline_assets_tests.chaos import forge
 from pipeline_assets_tests.chaos.expected import Expected
 from pipeline_assets_tests.chaos.looking import Seen, contents, differences, orphans, through_doors
 from pipeline_assets_tests.chaos.story import STAGES, Story, bring_up, stage_of
-from pipeline_assets_tests.chaos.tracing import Call, Decision
+from pipeline_assets_tests.chaos.tracing import ALL, OF_FILES, Call, Decision
 from pipeline_assets_tests.shop import Shop
 
 ANYWHERE = "anywhere"  # in the data folder: Dagster's storage of runs and events, too
@@ -58,20 +59,26 @@ class Outcome:
 
 def count(story: Story) -> Counter[str]:
     """How many writing calls an undisturbed pass makes, by stage, and in the whole data folder."""
-    calls: Counter[str] = Counter()
-    shop = story.copy(story.root / "count")
+    counted: Counter[str] = Counter()
+    shop = story.copy(story.root / f"count-{os.getpid()}")
     inside = f"{shop.data_dir}/"
 
     def go(call: Call) -> Decision:
         if call.path.startswith(inside):
-            calls[ANYWHERE] += 1
-            if stage := stage_of(call.path.removeprefix(inside)):
-                calls[stage] += 1
+            counted[ANYWHERE] += 1
+            stage = stage_of(call.path.removeprefix(inside))
+            if stage and call.name in calls_of(stage):
+                counted[stage] += 1
         return "go"
 
-    story.must(forge.run(shop, bring_up, story.log("count"), go))
+    story.must(forge.run(shop, bring_up, story.log("count"), go, ALL))
     shutil.rmtree(shop.root)
-    return calls
+    return counted
+
+
+def calls_of(stage: str) -> Collection[str]:
+    """The system calls that a point of a stage is chosen among."""
+    return ALL if stage == ANYWHERE else OF_FILES
 
 
 def try_point(story: Story, point: Point, name: str, expected: Expected) -> Outcome:
@@ -99,7 +106,7 @@ def try_point(story: Story, point: Point, name: str, expected: Expected) -> Outc
         (shop.root / "looks").write_text(str(number + 1))
 
     reader = forge.Beside(shop, look, shop.root / "reader.log")
-    killed = forge.run(shop, bring_up, shop.root / "killed.log", decide)
+    killed = forge.run(shop, bring_up, shop.root / "killed.log", decide, calls_of(point.stage))
     if not killed.was_killed:
         outcome.wrong.append(f"was not killed: {killed.said[-300:]}")
     outcome.half_written = len(orphans(Path(lake.root)))
