@@ -27,7 +27,7 @@ from pipeline_assets.resources.warehouse import MARTS
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.settings import Settings, get_settings
 from pipeline_assets.sources.base import Source
-from pipeline_assets.sources.landing import groups
+from pipeline_assets.sources.landing import groups, unjudged
 from pipeline_assets.sources.late import ReopeningSource, redelivered, stale_features
 
 if TYPE_CHECKING:
@@ -177,7 +177,8 @@ class Loop:
         lake = local_lake(self._settings.data_dir)
         passed = set(lake.passed_days(FEEDS, days[0], days[-1]))
         landed = self._missing(days, *(f"validated/{feed}" for feed in FEEDS))
-        feeds = sorted({*landed, *late, *(day for day in days if day not in passed)})  # a blocked day is tried again
+        killed = [day for feed in FEEDS.values() for day in unjudged(lake, feed, days[0], days[-1])]
+        feeds = sorted({*landed, *late, *killed, *(day for day in days if day not in passed)})  # blocked: tried again
         self._say(f"land and validate: {len(days)} days, {len(feeds)} to do")
         for group in groups(feeds, len(feeds) or 1):
             alone = tuple(f"{layer}/exposures" for layer in ("raw", "validated"))  # as heavy as the others together

@@ -70,6 +70,14 @@ def landed_batches(lake: Lake, feed: Feed, first: date, last: date) -> dict[date
     return newest
 
 
+def unjudged(lake: Lake, feed: Feed, first: date, last: date) -> list[date]:
+    """Days whose verdict is about an older batch than the newest that was landed: a run was killed in between, and nothing else would
+    come back to a day that had a verdict before."""
+    landed, judged = landed_batches(lake, feed, first, last), lake.verdicts(feed.name, first, last)
+    known = {day: verdict.batch_id for day, verdict in judged.items() if verdict.batch_id}  # an older ledger has none
+    return sorted(day for day, batch in landed.items() if known.get(day, batch.batch_id) != batch.batch_id)
+
+
 def groups(days: Sequence[date], size: int) -> Iterator[list[date]]:
     """Consecutive days, at most `size` together; a gap starts a new group."""
     current: list[date] = []

@@ -17,7 +17,7 @@ from pipeline_assets.resources.content import combined, digest, in_days
 from pipeline_assets.resources.lake import BATCHES, Lake
 from pipeline_assets.schemas.feeds import FEEDS, Feed
 from pipeline_assets.schemas.validation import PARSE_ERRORS, ValidationPolicy, Verdict
-from pipeline_assets.sources.landing import admit_days, groups, groups_of_rows, land_days
+from pipeline_assets.sources.landing import admit_days, groups, groups_of_rows, land_days, unjudged
 from pipeline_assets_tests import scenario
 
 PURCHASES, PRODUCTS = FEEDS["purchases"], FEEDS["products"]
@@ -273,6 +273,17 @@ def test_crash_before_the_verdict_leaves_a_day_that_nobody_reads(lake: Lake, mon
         admit(lake, [SUNDAY])
     with pytest.raises(BlockedPartition, match="no verdict"):
         lake.require_passed(["purchases"], [SUNDAY])
+
+
+def test_a_correction_that_was_landed_and_not_judged_is_known(lake: Lake) -> None:
+    """Killed after landing: the day has the old verdict, and its source and `raw` agree, so that nothing else would show it."""
+    land(lake, [SUNDAY, MONDAY])
+    admit(lake, [SUNDAY, MONDAY])
+    assert unjudged(lake, PURCHASES, SUNDAY, MONDAY) == []
+    land_days(with_bad(SUNDAY, 1), lake, PURCHASES, [SUNDAY], "r2", NOON + timedelta(hours=1))
+    assert unjudged(lake, PURCHASES, SUNDAY, MONDAY) == [SUNDAY]
+    admit(lake, [SUNDAY], hours=2)
+    assert unjudged(lake, PURCHASES, SUNDAY, MONDAY) == []
 
 
 def test_days_in_random_order_and_twice_give_the_same_content(tmp_path: Path) -> None:
