@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_assets.recommender.errors import RunFailed, SourceError
 from pipeline_assets.resources.lake import Lake, local_lake
+from pipeline_assets.resources.lost_runs import PROCESS, end_lost_runs, this_process
 from pipeline_assets.resources.sources import build_source
 from pipeline_assets.resources.training_data import TRAINING_SET, training_cutoffs
 from pipeline_assets.resources.versions import stale_days, sweep
@@ -62,7 +63,7 @@ def execute(task: Task) -> tuple[str, float, float]:
     from pipeline_assets.definitions import defs
 
     started = time.monotonic()
-    tags = {"started_by": "command line"}
+    tags = {"started_by": "command line", PROCESS: this_process()}
     partition = task.days[0].isoformat()
     if len(task.days) > 1:
         tags |= {
@@ -129,6 +130,8 @@ class Loop:
                 fix="check source.path and the clock",
             )
         day = days[-1]
+        if lost := end_lost_runs(self._instance):
+            self._say(f"{len(lost)} runs were killed and never ended; they are reported as failed")
         if removed := sweep(local_lake(self._settings.data_dir), datetime.now(UTC) - KILLED_WRITERS):
             self._say(f"removed {len(removed)} files that a killed run had left")
         try:

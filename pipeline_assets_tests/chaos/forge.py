@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from pipeline_assets_tests.chaos.tracing import OF_FILES, Call, Decision, be_sup
 from pipeline_assets_tests.shop import Shop
 
 PAUSE = 0.3  # seconds between two looks of a reader: a look costs 0.4 CPU s and shares the cores with what it watches
+
+PATIENCE = 300.0  # seconds; a pass takes 10 on an idle machine
 
 Work = Callable[[], object]
 
@@ -111,8 +114,7 @@ def run(
 ) -> Ended:
     """Do `work` in a child with the shop's settings; with `decide`, under supervision of these writing calls."""
     if decide is None:
-        child = start(shop, work, log)
-        return Ended(os.waitpid(child, 0)[1], log)
+        return ended(start(shop, work, log), log)
     ours, theirs = socket.socketpair()
     child = os.fork()
     if child == 0:
@@ -144,6 +146,19 @@ def told(shop: Shop, ask: Callable[[], dict[str, str]], place: Path) -> dict[str
     ended = run(shop, work, place.with_suffix(".log"))
     assert ended.succeeded, ended.said[-3000:]
     return dict(json.loads(place.read_text()))
+
+
+def ended(child: int, log: Path) -> Ended:
+    """Wait for a child; one that waits for something without end is stopped, and its log says so."""
+    for _ in range(int(PATIENCE / 0.1)):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            return Ended(status, log)
+        time.sleep(0.1)
+    os.killpg(child, signal.SIGKILL)
+    with log.open("a") as lines:
+        print(f"stopped after {PATIENCE:.0f} s: it waited for something", file=lines)
+    return Ended(os.waitpid(child, 0)[1], log)
 
 
 class Beside:

@@ -5,7 +5,6 @@ Part of `make chaos`.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import time
@@ -38,7 +37,7 @@ def two_at_once(story: Story, expected: Expected) -> Outcome:
     shop = story.copy(story.root / "rivals")
     logs = [shop.root / f"rival-{n}.log" for n in range(2)]
     children = [forge.start(shop, bring_up, log) for log in logs]
-    ended = [forge.Ended(os.waitpid(child, 0)[1], log) for child, log in zip(children, logs, strict=True)]
+    ended = [forge.ended(child, log) for child, log in zip(children, logs, strict=True)]
     failures = [one.said.strip().splitlines()[-1][:200] for one in ended if not one.succeeded]
     if failures:
         again = forge.run(shop, bring_up, shop.root / "again.log")
@@ -65,7 +64,7 @@ def locked_database(story: Story, expected: Expected) -> Outcome:
     for connection in held:
         connection.execute("rollback")
         connection.close()
-    ended = forge.Ended(os.waitpid(child, 0)[1], shop.root / "locked.log")
+    ended = forge.ended(child, shop.root / "locked.log")
     if not ended.succeeded:
         outcome.wrong.append(f"it did not wait: {ended.said[-1500:]}")
     outcome.wrong += what_is_left(shop.root, expected)
