@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from pipeline_assets.recommender.features import CUSTOMER_FEATURES, PRODUCT_FEATURES
-from pipeline_assets.resources import engines, snapshots, warehouse
+from pipeline_assets.resources import engines, snapshots, versions, warehouse
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.schemas.tables import FEATURE_TABLES
 from pipeline_assets.settings import Settings, load_settings
@@ -92,9 +92,10 @@ def test_dbt_has_the_engines_limits() -> None:
 
 
 def test_a_promotion_counts_equally_long_everywhere() -> None:
-    """dbt's variable, the warehouse's look back and the features' are one number of days."""
+    """dbt's variable, the look back of the warehouse and of the features, and what makes a day stale are one number of days."""
     variables = yaml.safe_load((ROOT / "dbt/dbt_project.yml").read_text())["vars"]
-    assert variables["promotion_days"] == warehouse.PROMOTION_DAYS == snapshots._RECENT["fct_store_promotions"]
+    code = {warehouse.PROMOTION_DAYS, snapshots._RECENT["fct_store_promotions"], versions.PLANS_DAYS}
+    assert code == {variables["promotion_days"]}
 
 
 @pytest.mark.parametrize("mart", MARTS)
