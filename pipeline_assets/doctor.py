@@ -6,6 +6,7 @@ function over a source and yields findings; one failure does not hide the others
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
@@ -28,6 +29,7 @@ RECENT_DAYS = 7  # change feeds are quiet on some days: the newest week is looke
 # one hour off, 0.8 % of the lines lie on another day; five hours off, 17 % do, and 17 % are at night; six hours the other way, 33 %.
 OTHER_DAY_WARN, OTHER_DAY_FAIL = 0.005, 0.05
 NIGHT_WARN = 0.12
+BROKER_SECONDS = 10.0  # a person waits
 UNKNOWN_WARN, UNKNOWN_FAIL = 0.01, 0.50  # purchases of products that the products feed does not have
 
 
@@ -68,6 +70,8 @@ def examine(settings: Settings, now: datetime, scratch: Path) -> Iterator[Findin
         return
     if settings.source.mapping:
         yield Finding("mapping", OK, f"{settings.source.mapping} is understood")
+    if settings.source.kind == "stream":
+        yield from broker(settings)
     try:
         days = source.arrived_days()
     except PipelineError as error:
@@ -86,6 +90,35 @@ def examine(settings: Settings, now: datetime, scratch: Path) -> Iterator[Findin
         yield from references(rows["purchases"], rows["products"])
 
 
+def broker(settings: Settings) -> Iterator[Finding]:
+    """Whether the brokers answer and the topics exist; what has arrived is read from the lake, after `consume`."""
+    from contextlib import closing
+
+    from pipeline_assets.sources.mapping import read_mapping
+    from pipeline_assets.sources.stream import stream_feeds
+    from pipeline_assets.sources.stream_broker import Broker
+
+    calendar = settings.calendar
+    quick = settings.stream.model_copy(update={"give_up_seconds": BROKER_SECONDS})
+    try:
+        with closing(Broker(quick, threading.Event(), lambda line: None)) as connection:
+            for feed in stream_feeds(read_mapping(settings.source.mapping), calendar.time_zone, calendar.first_day):
+                partitions = connection.partitions(feed.topic)
+                if partitions:
+                    yield Finding("broker", OK, f"topic {feed.topic} has {partitions} partitions")
+                elif feed.is_wanted:
+                    yield Finding(
+                        "broker",
+                        FAIL,
+                        "no such topic",
+                        culprit=f"topic {feed.topic}",
+                        wanted=f"the topic of {feed.feed.name}",
+                        fix="create it, or correct `from` in the mapping file",
+                    )
+    except PipelineError as error:
+        yield failed("broker", error)
+
+
 def business_days(settings: Settings, days: Sequence[date], until: date) -> Iterator[Finding]:
     """Which days have arrived, which are missing between them, and whether they are enough to train on."""
     from pipeline_assets.recommender.split import weeks_before
@@ -98,7 +131,9 @@ def business_days(settings: Settings, days: Sequence[date], until: date) -> Iter
             "no day has arrived",
             culprit="purchases",
             wanted=f"purchases between calendar.first_day {calendar.first_day} and the newest complete day {until}",
-            fix="check source.path or the table, calendar.first_day, calendar.until and the day expression of [purchases]",
+            fix="check source.path or the table, calendar.first_day, calendar.until and the day expression of [purchases]"
+            if settings.source.kind != "stream"
+            else "let `pipeline-assets consume` land the stream first",
         )
         return
     span = (days[-1] - days[0]).days + 1

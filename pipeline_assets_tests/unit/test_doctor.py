@@ -18,6 +18,7 @@ import sqlalchemy as sa
 
 from pipeline_assets.cli import main
 from pipeline_assets.settings import get_settings
+from pipeline_assets_tests import broker
 from pipeline_assets_tests.postgres import READER, READER_PASSWORD, Postgres
 
 SUNDAY, N_DAYS = date(2017, 2, 12), 5
@@ -289,3 +290,20 @@ def test_the_sample_is_ready(report: Callable[..., Any]) -> None:
     """A source that cannot be peeked into is examined as far as it goes."""
     content = report(PIPELINE_CALENDAR__UNTIL="2017-01-10", PIPELINE_CALENDAR__FIRST_DAY="2017-01-01")
     assert content["code"] == 0
+
+
+def test_stream_whose_brokers_do_not_answer(report: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing listens there; that nothing was landed is told besides."""
+    monkeypatch.setattr("pipeline_assets.doctor.BROKER_SECONDS", 1.0)
+    content = report(PIPELINE_SOURCE__KIND="stream", PIPELINE_STREAM__BOOTSTRAP_SERVERS="127.0.0.1:9")
+    assert [f["check"] for f in of(content, "FAIL")] == ["broker", "business days"]
+    assert "127.0.0.1:9" in of(content, "FAIL")[0]["culprit"]
+
+
+def test_stream_whose_topic_is_there(report: Callable[..., Any]) -> None:
+    """A cluster with a topic for purchases, which nobody has consumed yet."""
+    with broker.running() as (servers, _):
+        broker.produce(servers, "purchases", [{"event_id": "e1"}])
+        content = report(PIPELINE_SOURCE__KIND="stream", PIPELINE_STREAM__BOOTSTRAP_SERVERS=servers)
+    assert "topic purchases has 4 partitions" in [f["found"] for f in of(content, "ok")]
+    assert "consume" in only(content, "FAIL", "business days")["fix"]
