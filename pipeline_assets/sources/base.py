@@ -162,7 +162,8 @@ def broken_expression(
         try:
             con.execute(f"select count(x) from (select {expression} as x from {delivered})")
         except duckdb.Error as error:
-            have = ", ".join(row[0] for row in con.execute(f"describe {delivered}").fetchall())
+            names = [row[0] for row in con.execute(f"describe {delivered}").fetchall()]
+            have = ", ".join(name for name in names if not name.startswith("__"))
             return SchemaError(
                 f"column {column} of {where}",
                 found=f"{' '.join(str(error).split(chr(10) + chr(10))[0].split())} (columns {have})",
