@@ -28,8 +28,9 @@ from pipeline_assets.resources.warehouse import MARTS
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.settings import Settings, get_settings
 from pipeline_assets.sources.base import Source
+from pipeline_assets.sources.batch import ReopeningSource
 from pipeline_assets.sources.landing import groups, unjudged
-from pipeline_assets.sources.late import ReopeningSource, redelivered, stale_features
+from pipeline_assets.sources.late import redelivered, stale_features
 
 if TYPE_CHECKING:
     import dagster as dg

@@ -12,8 +12,7 @@ import dagster as dg
 from pipeline_assets.schemas.feeds import Feed
 from pipeline_assets.settings import Settings, get_settings
 from pipeline_assets.sources.base import Source, SourceCalendar
-from pipeline_assets.sources.landing import LandedBatch
-from pipeline_assets.sources.late import ReopeningSource
+from pipeline_assets.sources.batch import LandedBatch, ReopeningSource
 
 
 def newest_complete_day(settings: Settings, now: datetime) -> date:

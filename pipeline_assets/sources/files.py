@@ -36,8 +36,8 @@ from pipeline_assets.sources.base import (
     unmapped,
     with_extra_columns,
 )
+from pipeline_assets.sources.batch import LandedBatch, differing
 from pipeline_assets.sources.derived import DERIVED, derive
-from pipeline_assets.sources.landing import LandedBatch, differing
 from pipeline_assets.sources.mapping import SourceMapping
 from pipeline_assets.sources.spool import DAY, DayRule, Spooled, spooled, unreadable
 from pipeline_assets.sources.storage import EXTENSIONS, Storage, StoredFile

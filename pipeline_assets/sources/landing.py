@@ -7,16 +7,16 @@ number of days in bounded memory: days are taken in groups of about `ROWS_AT_ONC
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 
 import pyarrow
 
-from pipeline_assets.resources.content import contents, in_order
+from pipeline_assets.resources.content import in_order
 from pipeline_assets.resources.lake import BATCHES, Lake
 from pipeline_assets.schemas.feeds import Feed
 from pipeline_assets.schemas.validation import PARSE_ERRORS, ValidationPolicy, Verdict, validate
 from pipeline_assets.sources.base import Source, extra_columns, refuse_extra_columns
+from pipeline_assets.sources.batch import Batch, LandedBatch
 from pipeline_assets.sources.history import read_history, unsettled
 
 # 56 days of exposures, peak of the process: landing 1,193 MB at 1.5 M rows and 948 at 0.7, validating 993 and 668, the same CPU
@@ -36,25 +36,6 @@ _LEDGER = pyarrow.schema(
     ]
 )
 BLOCKED = "blocked"  # data version of a day that nobody may read
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One landed day of one feed. `batch_id` identifies the content: the same content has the same id."""
-
-    feed: str
-    event_date: date
-    batch_id: str
-    rows: int
-    digest: str
-    extra_columns: tuple[str, ...] = field(default=(), kw_only=True)  # delivered, not in the contract, and left out
-
-
-@dataclass(frozen=True)
-class LandedBatch(Batch):
-    """The newest batch of a day, and when it was landed."""
-
-    recorded_at: datetime
 
 
 def landed_batches(lake: Lake, feed: Feed, first: date, last: date) -> dict[date, LandedBatch]:
@@ -149,16 +130,6 @@ def land_days(
         batches += landed
         size = max(1, min(len(days), rows_at_once * len(group) // max(len(rows), 1)))
     return batches
-
-
-def differing(source: Source, feed: Feed, suspects: Sequence[date], landed: Mapping[date, LandedBatch]) -> list[date]:
-    """Those of `suspects` that differ from what was landed, by content: for sources whose own signs only say that a day may have."""
-    different = []
-    for day in sorted(suspects):
-        content = contents(in_order(source.read(feed, [day]), feed.key), [day])[day]
-        if content.digest != landed[day].digest:
-            different.append(day)
-    return different
 
 
 def _quarantine(feed: Feed, quarantined: pyarrow.Table, run_id: str) -> pyarrow.Table:

@@ -9,25 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, timedelta
-from typing import Protocol, runtime_checkable
 
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.versions import stale_days
 from pipeline_assets.schemas.feeds import FEEDS, Feed
-from pipeline_assets.sources.landing import LandedBatch, landed_batches
-
-
-@runtime_checkable
-class ReopeningSource(Protocol):
-    """A source that can tell cheaply which of its days may have changed. The sample never changes and does not have this."""
-
-    def changed_days(self, feed: Feed, landed: Mapping[date, LandedBatch]) -> list[date]:
-        """Those of the landed days whose content is another now, in order.
-
-        Args:
-            landed: the newest batch of each day.
-        """
-        ...
+from pipeline_assets.sources.batch import LandedBatch
+from pipeline_assets.sources.landing import landed_batches
 
 
 def redelivered(

@@ -30,9 +30,9 @@ from pipeline_assets.sources.base import (
     unmapped,
     with_extra_columns,
 )
+from pipeline_assets.sources.batch import LandedBatch, differing
 from pipeline_assets.sources.database import Database, Refused, literal
 from pipeline_assets.sources.derived import DERIVED, derive
-from pipeline_assets.sources.landing import LandedBatch, differing
 from pipeline_assets.sources.mapping import SourceMapping
 from pipeline_assets.sources.sql_rows import edges, in_days, kind_of, to_arrow
 

@@ -26,8 +26,8 @@ from pipeline_assets.sources.base import (
     unmapped,
     with_extra_columns,
 )
+from pipeline_assets.sources.batch import LandedBatch, differing
 from pipeline_assets.sources.derived import DERIVED, derive
-from pipeline_assets.sources.landing import LandedBatch, differing
 from pipeline_assets.sources.mapping import SourceMapping
 from pipeline_assets.sources.stream_messages import StreamFeed, extracted, keys_of, start_of
 from pipeline_assets.sources.stream_table import table_of, watermark

@@ -19,7 +19,8 @@ from pipeline_assets.resources.lake import BATCHES, Lake
 from pipeline_assets.resources.sources import SourceResource
 from pipeline_assets.schemas.feeds import FEEDS, Feed
 from pipeline_assets.schemas.validation import Verdict
-from pipeline_assets.sources.landing import LandedBatch, landed_batches
+from pipeline_assets.sources.batch import LandedBatch
+from pipeline_assets.sources.landing import landed_batches
 from pipeline_assets_tests.ticks import requested, tick
 
 NEWEST = date(2017, 4, 16)  # a Sunday

@@ -160,6 +160,15 @@ def test_serving_reaches_no_pipeline() -> None:
     assert {name: way for name, way in found.items() if is_of(name, NOT_IN_SERVING)} == {}
 
 
+@pytest.mark.parametrize("connector", ["files", "sql", "sample"])
+def test_connectors_need_no_orchestration(connector: str) -> None:
+    """They run in the environment of the Snowflake stand-in, which has neither Dagster nor Delta (requirements-snowflake.lock)."""
+    found = reachable(f"pipeline_assets/sources/{connector}.py", modules(*PRODUCT))
+    assert {
+        name: way for name, way in found.items() if name.split(".")[0] in {*ORCHESTRATION, "deltalake", "dbt"}
+    } == {}
+
+
 def test_the_environment_is_read_in_one_file() -> None:
     """Configuration has one door: settings.py."""
     found = offenders(environment_reads, *PRODUCT)

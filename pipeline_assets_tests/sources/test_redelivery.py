@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from pipeline_assets.resources.content import contents, in_order
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.sources.base import Source, SourceCalendar
+from pipeline_assets.sources.batch import LandedBatch
 from pipeline_assets.sources.files import FilesSource
-from pipeline_assets.sources.landing import LandedBatch
 from pipeline_assets.sources.mapping import FeedMapping, SourceMapping
 from pipeline_assets.sources.sql import SqlSource
 from pipeline_assets_tests import scenario

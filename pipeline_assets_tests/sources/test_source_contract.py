@@ -20,8 +20,7 @@ from pipeline_assets.resources.content import in_order as canonical
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.schemas.validation import PARSE_ERRORS
 from pipeline_assets.sources.base import InspectableSource, SourceCalendar, extra_columns
-from pipeline_assets.sources.landing import LandedBatch
-from pipeline_assets.sources.late import ReopeningSource
+from pipeline_assets.sources.batch import LandedBatch, ReopeningSource
 from pipeline_assets.sources.mapping import FeedMapping, SourceMapping
 from pipeline_assets_tests.postgres import Postgres
 from pipeline_assets_tests.sources.kinds import DAY, KINDS, Delivery, Kind

@@ -17,7 +17,8 @@ from pipeline_assets.resources.lake import Lake
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.schemas.validation import PARSE_ERRORS, ValidationPolicy
 from pipeline_assets.sources.base import SourceCalendar
-from pipeline_assets.sources.landing import Batch, admit_days, land_days
+from pipeline_assets.sources.batch import Batch
+from pipeline_assets.sources.landing import admit_days, land_days
 from pipeline_assets.sources.mapping import FeedMapping, SourceMapping
 from pipeline_assets.sources.stream import StreamSource, stream_feeds
 from pipeline_assets.sources.stream_messages import ROWS, Message, sort_messages
