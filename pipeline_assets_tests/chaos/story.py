@@ -29,7 +29,7 @@ PAST, DONE = "past", "done"
 STAGES = {
     "ingestion": ("lake/raw", "lake/ledger/batches"),
     "validation": ("lake/validated", "lake/quarantine", "lake/ledger/verdicts"),
-    "marts": ("lake/warehouse", "dbt", "marts"),
+    "marts": ("lake/warehouse", "dbt/marts.duckdb"),
     "features": ("lake/features",),
 }
 
