@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import resource
+import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -39,6 +42,26 @@ Say = Callable[[str], None]
 WORKERS = 2
 KILLED_WRITERS = timedelta(hours=24)  # a file that no commit names after this time is nobody's any more
 _QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
+
+
+@contextmanager
+def _storage_of_runs(place: Path) -> Iterator[None]:
+    """Dagster's databases that cannot be read or written are an error that says so, and how much room there is.
+
+    Raises:
+        RunFailed: with SQLite's words; on a full disk these are only "disk I/O error".
+    """
+    import sqlalchemy
+
+    try:
+        yield
+    except sqlalchemy.exc.OperationalError as error:
+        raise RunFailed(
+            f"Dagster's storage in {place}",
+            found=f"{error.orig}, {shutil.disk_usage(place).free / 1e6:.0f} MB free on its disk",
+            wanted="databases that can be read and written",
+            fix="make room on the disk, or end who holds the database; then run again: what finished is kept",
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -71,7 +94,7 @@ def execute(task: Task) -> tuple[str, float, float]:
             "dagster/asset_partition_range_start": partition,
             "dagster/asset_partition_range_end": task.days[-1].isoformat(),
         }
-    with dg.DagsterInstance.get() as instance:
+    with _storage_of_runs(get_settings().data_dir), dg.DagsterInstance.get() as instance:
         result = defs.resolve_job_def(task.job).execute_in_process(
             run_config=_QUIET,
             instance=instance,
@@ -99,6 +122,11 @@ def execute(task: Task) -> tuple[str, float, float]:
     return task.title, time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
 
 
+def _in_one_line(message: str) -> str:
+    """An error of a library as part of ours: without its line breaks and colours (delta-rs has both)."""
+    return " ".join(re.sub(r"\x1b\[[0-9;]*m", "", message).split())
+
+
 def _start_worker(settings: Settings) -> None:
     from pipeline_assets.cli import quiet
 
@@ -121,6 +149,10 @@ class Loop:
             SourceError: no day has arrived.
             RunFailed: from the first run that failed; a later pass goes on there.
         """
+        with _storage_of_runs(self._settings.data_dir):
+            return self._bring_up()
+
+    def _bring_up(self) -> date:
         source = build_source(self._settings, datetime.now().astimezone())
         days = source.arrived_days()
         if not days:

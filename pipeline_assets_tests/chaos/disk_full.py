@@ -18,7 +18,13 @@ from pipeline_assets_tests.chaos.story import PAST, STAGES, Story, bring_up, sta
 from pipeline_assets_tests.chaos.tracing import Call, Decision
 from pipeline_assets_tests.shop import Shop
 
-SAYS_SO = ("No space left on device", "os error 28", "disk is full", "database or disk is full")
+SAYS_SO = (
+    "No space left on device",
+    "os error 28",
+    "disk is full",
+    "database or disk is full",
+    " 0 MB free on its disk",
+)
 
 
 @dataclass(frozen=True)
