@@ -25,6 +25,7 @@ def options() -> argparse.Namespace:
     """What to try, and where."""
     parser = argparse.ArgumentParser(prog="python -m pipeline_assets_tests.chaos", description=__doc__)
     parser.add_argument("--points", type=int, default=POINTS, help="random kills (default %(default)s)")
+    parser.add_argument("--lanes", type=int, default=2, help="kills at a time (default %(default)s)")
     parser.add_argument("--days", type=int, default=DAYS, help="days of the backfills (default %(default)s)")
     parser.add_argument("--seed", type=int, default=SEED, help="(default %(default)s)")
     parser.add_argument(
@@ -74,7 +75,7 @@ def killed(root: Path, chosen: argparse.Namespace) -> tuple[str, list[str]]:
     if not counted.exists():
         counted.write_text(json.dumps(kills.count(story)))
     points = kills.chosen_points(Counter(json.loads(counted.read_text())), chosen.seed, chosen.points)
-    outcomes = kills.in_lanes(story, points, expected)
+    outcomes = kills.in_lanes(story, points, expected, chosen.lanes)
     text = f"## SIGKILL inside writers\n\n{KILLS}\n{kills.table(outcomes, chosen.seed)}"
     return text, [fault for o in outcomes for fault in o.wrong]
 

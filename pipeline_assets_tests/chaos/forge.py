@@ -23,7 +23,7 @@ from pathlib import Path
 from pipeline_assets_tests.chaos.tracing import OF_FILES, Call, Decision, be_supervised, supervise
 from pipeline_assets_tests.shop import Shop
 
-PAUSE = 0.3  # seconds between two looks of a reader: a look costs 0.4 CPU s and shares the cores with what it watches
+PAUSE = 0.7  # seconds between two looks of a reader: a look costs 0.4 CPU s and shares the cores with what it watches
 
 PATIENCE = 300.0  # seconds; a pass takes 10 on an idle machine
 

@@ -30,7 +30,6 @@ from pipeline_assets_tests.shop import Shop
 
 ANYWHERE = "anywhere"  # in the data folder: Dagster's storage of runs and events, too
 REACHED = 0.95  # of the counted calls: threads make their number differ a little between runs
-LANES = 2  # cores
 
 
 @dataclass(frozen=True)
@@ -149,17 +148,17 @@ def chosen_points(calls: Counter[str], seed: int, points: int) -> list[Point]:
     return [Point(stage, dice.randrange(int(calls[stage] * REACHED))) for stage in stages]
 
 
-def in_lanes(story: Story, points: list[Point], expected: Expected) -> list[Outcome]:
-    """Try the points, `LANES` at a time, each lane a process; in the order of the points. A point that has an outcome keeps it."""
+def in_lanes(story: Story, points: list[Point], expected: Expected, n_lanes: int) -> list[Outcome]:
+    """Try the points, `n_lanes` at a time, each lane a process; in the order of the points. A point that has an outcome keeps it."""
     lanes = []
-    for lane in range(LANES):
+    for lane in range(n_lanes):
         reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
             forge.end_with_parent()
             os.close(reading)
             with os.fdopen(writing, "w") as pipe:
-                for at in range(lane, len(points), LANES):
+                for at in range(lane, len(points), n_lanes):
                     kept = story.root / f"outcome-{at}-{points[at].stage}-{points[at].n}.json"
                     if not kept.exists():
                         outcome = try_point(story, points[at], f"point-{at}-{os.getpid()}", expected)
