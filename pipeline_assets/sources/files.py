@@ -39,7 +39,7 @@ from pipeline_assets.sources.base import (
 from pipeline_assets.sources.batch import LandedBatch, differing
 from pipeline_assets.sources.derived import DERIVED, derive
 from pipeline_assets.sources.mapping import SourceMapping
-from pipeline_assets.sources.spool import DAY, DayRule, Spooled, spooled, unreadable
+from pipeline_assets.sources.spool import DAY, DayRule, NoRoom, Spooled, spooled, unreadable
 from pipeline_assets.sources.storage import EXTENSIONS, Storage, StoredFile
 
 if TYPE_CHECKING:
@@ -281,6 +281,8 @@ class FilesSource:
         """
         try:
             return work(file)
+        except NoRoom:
+            raise
         except SourceError:
             mended = self._storage.mended(file, self._spool)
             if mended is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
 DAY = "__business_day"
 # 147 M lines do not fit; with this limit DuckDB spills its sort to the spool's folder.
 MEMORY_LIMIT = "700MB"
+_SORTED = "sorted.parquet"
+
+
+class NoRoom(SourceError):
+    """The disk of the spool is full; the file itself may be sound."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +80,16 @@ def spooled(
     name = f"{feed}-{_short(file.path)}"
     path = folder / f"{name}-{_short(file.version, *vars(rule).values())}.parquet"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f"{path.name}.{os.getpid()}.part")
+        work = folder / f"{path.stem}.{os.getpid()}.part"
+        work.mkdir(parents=True, exist_ok=True)
         try:
-            _write(part, folder, storage, file, feed, rule)
-            part.replace(path)  # two writers of one version write the same
+            _write(work, storage, file, feed, rule)
+            (work / _SORTED).replace(path)  # two writers of one version write the same
         finally:
-            part.unlink(missing_ok=True)
+            shutil.rmtree(work)
+        for killed in folder.glob("*.part"):  # a writer that was killed could not clean up
+            if not _is_running(int(killed.name.split(".")[-2])):
+                shutil.rmtree(killed, ignore_errors=True)
         for old in folder.glob(f"{name}-*.parquet"):
             if old != path:
                 old.unlink(missing_ok=True)
@@ -93,6 +102,16 @@ def spooled(
             fix=f"correct `day` or event_ts of [{feed}] in the mapping; try_strptime(x, '%d.%m.%Y') reads 31.12.2024",
         )
     return Spooled(path, days, undated > 0)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _short(*parts: str) -> str:
@@ -110,10 +129,10 @@ def _days(con: duckdb.DuckDBPyConnection, path: Path) -> tuple[int, int, tuple[d
     )
 
 
-def _write(part: Path, folder: Path, storage: Storage, file: StoredFile, feed: str, rule: DayRule) -> None:
+def _write(work: Path, storage: Storage, file: StoredFile, feed: str, rule: DayRule) -> None:
     import duckdb
 
-    with connect(rule.own_zone, MEMORY_LIMIT, folder) as con:
+    with connect(rule.own_zone, MEMORY_LIMIT, work) as con:
         storage.attach(con)
         try:
             rows = f"(select * from {file.reader(con)}{f' where {rule.keep}' if rule.keep else ''})"
@@ -124,7 +143,7 @@ def _write(part: Path, folder: Path, storage: Storage, file: StoredFile, feed: s
             ((_, kind, *_),) = con.execute(f"describe select {rule.expression} from {rows}").fetchall()
             day = day_of(rule.expression, kind, rule.shop_zone)
             ordered = f'select *, {day} as "{DAY}" from {rows} order by "{DAY}", row_number() over ()'
-            con.execute(f"copy ({ordered}) to '{str(part).replace(chr(39), chr(39) * 2)}' (format parquet)")
+            con.execute(f"copy ({ordered}) to '{str(work / _SORTED).replace(chr(39), chr(39) * 2)}' (format parquet)")
         except (duckdb.BinderException, duckdb.ParserException, duckdb.ConversionException) as error:
             raise SchemaError(
                 f"business day of {feed} in {file.path}",
@@ -133,7 +152,14 @@ def _write(part: Path, folder: Path, storage: Storage, file: StoredFile, feed: s
                 fix=f"correct `day` or event_ts of [{feed}] in the mapping",
             ) from None
         except duckdb.Error as error:
-            raise unreadable(feed, file, error) from None
+            if "space" not in str(error):
+                raise unreadable(feed, file, error) from None
+            raise NoRoom(
+                f"spool of {feed}",
+                found=str(error).splitlines()[0],
+                wanted=f"room for a sorted copy of {file.path} in {work.parent}",
+                fix="free the disk, or choose another data_dir",
+            ) from None
 
 
 def unreadable(what: str, file: StoredFile, error: Exception) -> SourceError:

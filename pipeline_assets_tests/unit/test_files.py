@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from datetime import date
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from pipeline_assets.sources.base import SourceCalendar
 from pipeline_assets.sources.files import FilesSource
 from pipeline_assets.sources.mapping import FeedMapping, SourceMapping
 from pipeline_assets_tests import scenario
+from pipeline_assets_tests.chaos.small_disk import small_disk
 
 SUNDAY, MONDAY = date(2017, 2, 12), date(2017, 2, 13)
 PURCHASES, PRODUCTS = FEEDS["purchases"], FEEDS["products"]
@@ -228,3 +230,33 @@ def test_folder_of_files_for_all_days_skips_what_is_not_asked_for(tmp_path: Path
     assert len(source(tmp_path).read(PURCHASES, [SUNDAY])) == 3
     with pytest.raises(SchemaError, match="column amount of"):
         source(tmp_path).read(PURCHASES, [date(2017, 1, 2)])
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    """Half a spool of a process that is gone goes with the next spool; that of one that still writes stays."""
+    gone, alive = (tmp_path / "spool" / f"purchases-x.{pid}.part" for pid in (2**22 + 1, os.getppid()))
+    for work in (gone, alive):
+        work.mkdir(parents=True)
+        (work / "sorted.parquet").write_bytes(b"PAR1")
+    scenario.purchases().to_csv(tmp_path / "purchases.csv", index=False)
+    assert SUNDAY in source(tmp_path).arrived_days()
+    assert (gone.exists(), alive.exists()) == (False, True)
+
+
+def test_full_disk_leaves_no_half_spool(tmp_path: Path) -> None:
+    """A disk with 64 kB left is full before the spool is written: the error says so, nothing is left, and with room it is made."""
+    small = tmp_path / "small"
+    small.mkdir()
+    lines = scenario.purchases()
+    pd.concat([lines.assign(event_id=lines["event_id"] + f"-{n * 7919}") for n in range(2_000)]).to_csv(
+        tmp_path / "purchases.csv", index=False
+    )
+    calendar = SourceCalendar("America/New_York", scenario.FIRST_DAY, scenario.LAST_DAY)
+    found = FilesSource(str(tmp_path), SourceMapping(), calendar, 0.5, spool=small / "spool")
+    with small_disk(small) as disk:
+        disk.leave(1 << 16)
+        with pytest.raises(SourceError, match="room for a sorted copy"):
+            found.arrived_days()
+        assert list((small / "spool").iterdir()) == []
+        disk.free()
+        assert SUNDAY in found.arrived_days()
