@@ -100,8 +100,8 @@ def in_days(table: pyarrow.Table, day: date) -> pyarrow.Table:
 def in_order(table: pyarrow.Table, key: str) -> pyarrow.Table:
     """Rows by day and key, and by every other column where keys repeat: the same rows have the same order, however they came."""
     by_key = [("event_date", "ascending"), (key, "ascending")]
-    table = table.combine_chunks()  # sorting a table of nine chunks takes 1.7 times as long (0.84 M exposures)
-    ordered = table.sort_by(by_key)
+    table = table.combine_chunks()  # `sort_by` on the nine chunks that a source delivers takes 1.7 times as long
+    ordered = table.take(pc.sort_indices(table, sort_keys=by_key))
     same_key = pc.equal(ordered[key].slice(1), ordered[key].slice(0, max(len(ordered) - 1, 0)))
     if not pc.any(same_key).as_py():  # no repeats (or another day's): most feeds, and the sort of all columns is dear
         return ordered
