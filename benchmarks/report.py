@@ -87,7 +87,22 @@ def growth(entries: Sequence[tuple[int, Entry]]) -> list[str]:
             values.append(exponent(*costs, large / small) if all(costs) else "–")
         rows.append([name, *values])
     header = ["CPU exponent", *(f"{one[0]}x → {other[0]}x" for one, other in steps)]
-    return table(header, rows)
+    return table(header, rows) + per_line(*entries[-2:])
+
+
+def per_line(small: tuple[int, Entry], large: tuple[int, Entry]) -> list[str]:
+    """What a million more purchase lines cost, from the difference of two scales: what does not grow is not in it."""
+    stages = [entry["stages"] for _, entry in (small, large)]
+    if any(set(STAGES) - set(of) for of in stages):
+        return []
+    lines = [of["validate"]["facts"]["valid.purchases"] / 1e6 for of in stages]
+    costs = [[of[name]["cpu_s"] for name in STAGES] for of in stages]
+    each = [(b - a) / (lines[1] - lines[0]) for a, b in zip(*costs, strict=True)]
+    told = ", ".join(f"{name} {cost:.1f}" for name, cost in zip(STAGES, each, strict=True))
+    return [
+        f"CPU s for a million more purchase lines, from {small[0]}x to {large[0]}x: {told}; together {sum(each):.1f}.",
+        "",
+    ]
 
 
 def _stage(name: str, part: str | None = None) -> Any:
@@ -106,6 +121,9 @@ GROWTH = {
     "validate, purchases alone": _stage("validate", "purchases"),
     "marts": _stage("marts"),
     "features": _stage("features"),
+    "features, the cut-off alone": lambda stages: sum(
+        part["cpu_s"] for part in stages.get("features", {"parts": []})["parts"] if part["name"].startswith("as of")
+    ),
     "all": lambda stages: float(sum(stage["cpu_s"] for stage in stages.values())) if len(stages) == 4 else 0.0,
 }
 
@@ -148,9 +166,11 @@ def chart(entries: Mapping[tuple[int, int], Entry], path: Path) -> None:
     scales = [s for s, _ in points]
     left.plot(scales, [sum(st["cpu_s"] for st in e["stages"].values()) for _, e in points], "ko-", label="all")
     left.plot(scales, [base * s for s in scales], "k:", label="linear")
+    left.set_yscale("log")
+    right.set_ylim(0, 2400)
     right.axhline(2048, color="k", linestyle=":", label="2 GB")
     for axes, title in ((left, "CPU seconds"), (right, "peak memory, MB")):
-        axes.set(xscale="log", yscale="log", title=title, xlabel="customers, times the sample")
+        axes.set(xscale="log", title=title, xlabel="customers, times the sample")
         axes.set_xticks(scales, [f"{s}x" for s in scales])
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
@@ -219,9 +239,12 @@ def main() -> int:
     files = {name: RESULTS / f"{name}.json" for name in ("scale", "nightly", "validation", "peers")}
     known = {name: json.loads(path.read_text()) if path.exists() else {} for name, path in files.items()}
     lines = ["# Figures", "", _WRITTEN, ""]
-    for (label, first, last), entries in grouped(known["scale"]).items():
+    groups = grouped(known["scale"])
+    for label, first, last in sorted(groups, key=lambda key: (key[0] != "now", key[1:])):
+        entries = groups[label, first, last]
         commits = ", ".join(sorted({str(entry["commit"]) for entry in entries.values()}))
-        lines += scale_section(f"{label}: {first} to {last}, commit {commits}", entries)
+        title = "Scale" if label == "now" else f"Scale, {label} the changes of issue 3"
+        lines += scale_section(f"{title}: {first} to {last} (commit {commits})", entries)
         if label == "now" and len(entries) > 1:
             chart(entries, RESULTS / f"scale-{first}-{last}.png")
             lines += [f"![CPU and memory against scale](scale-{first}-{last}.png)", ""]
