@@ -213,22 +213,36 @@ def validation_section(known: Mapping[str, Entry]) -> list[str]:
     return lines
 
 
-def peers_section(known: Mapping[str, Entry]) -> list[str]:
-    """The naive ways beside ours."""
+def peers_section(known: Mapping[str, Entry], scale: Mapping[str, Entry]) -> list[str]:
+    """The naive ways beside ours: features from the same run, the stages before them from the 1x year of the same session."""
     lines = ["## The naive ways", ""]
     for entry in known.values():
-        pandas, ours = entry["pandas"], entry["ours"]
+        years = [e["stages"] for e in scale.values() if (e["scale"], e["last"], e["label"]) == (1, "2017-12-31", "")]
+        year = years[0] if years else {}
+        mine = {part["name"]: part["cpu_s"] for part in entry["ours"]["parts"]}
+        if year:
+            mine["ingest"] = parts_of(year["ingest"], "purchases") + parts_of(year["ingest"], "exposures")
+            mine |= {f"validate {feed}": parts_of(year["validate"], feed) for feed in ("purchases", "exposures")}
+            mine["marts"] = float(sum(part["cpu_s"] for part in year["marts"]["parts"]))
         rows: list[list[object]] = []
-        for part in pandas["parts"]:
-            mine = [p for p in ours["parts"] if p["name"] == part["name"]]
-            rows.append([part["name"], part["cpu_s"], mine[0]["cpu_s"] if mine else "–", round(part["peak_mb"])])
+        for part in entry["pandas"]["parts"]:
+            ours = mine.get(part["name"])
+            ratio: object = part["cpu_s"] / ours if ours else "–"
+            rows.append([part["name"], part["rows"], part["cpu_s"], ours or "–", ratio, round(part["peak_mb"])])
         lines += [f"Commit {entry['commit']}.", ""]
-        lines += table(["pandas, whole tables", "its CPU s", "our CPU s", "its peak MB"], rows)
+        lines += table(["whole tables in pandas", "rows", "its CPU s", "our CPU s", "ratio", "its peak MB"], rows)
+        lines += [
+            f"The process peaks at {entry['pandas']['peak_mb']:,.0f} MB. Equal outputs: {entry['pandas']['facts']['rows.fct_purchases']:,} purchases in "
+            f"its mart, ours {year['marts']['facts']['rows.fct_purchases']:,}." if year else "",
+            "",
+        ]  # fmt: skip
         costs = [run["cpu_s"] for run in entry["process_per_partition"]]
         mean = sum(costs) / len(costs)
+        one_run = sum(year[stage]["cpu_s"] for stage in STAGES[:3]) if year else 0.0
         lines += [
             f"One process per partition (`dagster asset materialize --partition D`, ingest to marts): {len(costs)} days at "
-            f"{mean:.1f} CPU s each; {mean * 365:,.0f} CPU s for 365 days (**extrapolated**).",
+            f"{mean:.1f} CPU s each; {mean * 365:,.0f} CPU s for 365 days (**extrapolated**)"
+            + (f", {mean * 365 / one_run:.0f} times our {one_run:,.0f}." if one_run else "."),
             "",
         ]
     return lines
@@ -245,13 +259,12 @@ def main() -> int:
         commits = ", ".join(sorted({str(entry["commit"]) for entry in entries.values()}))
         title = "Scale" if label == "now" else f"Scale, {label} the changes of issue 3"
         lines += scale_section(f"{title}: {first} to {last} (commit {commits})", entries)
-        if label == "now" and len(entries) > 1:
+        if label == "now" and len({scale for scale, _ in entries}) > 1:
             chart(entries, RESULTS / f"scale-{first}-{last}.png")
             lines += [f"![CPU and memory against scale](scale-{first}-{last}.png)", ""]
-    sections = {"nightly": nightly_section, "validation": validation_section, "peers": peers_section}
-    for name, section in sections.items():
-        if known[name]:
-            lines += section(known[name])
+    lines += nightly_section(known["nightly"]) if known["nightly"] else []
+    lines += validation_section(known["validation"]) if known["validation"] else []
+    lines += peers_section(known["peers"], known["scale"]) if known["peers"] else []
     (RESULTS / "scale.md").write_text("\n".join(lines).rstrip() + "\n")
     return 0
 
