@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measured import Run, measure
 from benchmarks.scale import commit, environment, machine, record, run_stage
@@ -62,16 +63,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if run_stage(stage, history, 1, FIRST, sunday, [], options.core).returncode != 0:
                     return 1
         days = [options.friday, saturday, sunday]
-        runs = {}
+        entry: dict[str, Any] = {"commit": commit(), "machine": machine(), "runs": {}}
+
+        def keep(name: str, run: Run) -> None:
+            entry["runs"][name] = asdict(run)
+            record("nightly", options.label, entry)  # after each: what follows takes minutes
+
         for way in ("library", "day"):
-            runs[way] = _jobs(_until(history, work / way, options.friday), way, days, options.core)
-            runs[f"{way}, Sunday cold"] = _jobs(_until(history, work / way, sunday), way, [sunday], options.core)
+            keep(way, _jobs(_until(history, work / way, options.friday), way, days, options.core))
+            keep(f"{way}, Sunday cold", _jobs(_until(history, work / way, sunday), way, [sunday], options.core))
         if options.whole:
             folder = _until(history, work / "whole", options.friday)
-            runs["champion"] = _jobs(folder, "champion", [thursday], options.core)
-            runs["every_day"] = _jobs(folder, "every_day", [options.friday, saturday], options.core)
-        entry = {"commit": commit(), "machine": machine(), "runs": {way: asdict(run) for way, run in runs.items()}}
-        record("nightly", options.label, entry)
+            _jobs(folder, "champion", [thursday], options.core)
+            keep("every_day", _jobs(folder, "every_day", [options.friday, saturday], options.core))
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return 0

@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return one_case(feed, way, rows == "bad")
     from benchmarks.scale import commit, machine, record
 
-    cases = {}
+    cases, now = {}, commit()
     for rows in ("good", "bad"):
         for feed in DAYS:
             for way in WAYS:
@@ -120,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(f"{feed}, {rows} rows, {way}: {told}, peak {run.peak_mb:.0f} MB", file=sys.stderr, flush=True)
                 if best is None and run.returncode > 0:
                     return 1
-    record("validation", "cases", {"commit": commit(), "machine": machine(), "cap_s": CPU_CAP_S, "cases": cases})
+                record("validation", "cases", {"commit": now, "machine": machine(), "cap_s": CPU_CAP_S, "cases": cases})
     return 0
 
 
