@@ -169,10 +169,12 @@ def stale_days(lake: Lake, tables: Sequence[str] = DERIVED) -> dict[str, dict[da
                 first = date.min if is_as_of else day - plans
                 changed = sorted(d for d in history.changed_since(source, version) if first <= d <= day)
                 reasons += [f"{source} of {_listed(changed)} changed"] if changed else []
-            if is_as_of:
-                for feed in FEEDS:
-                    judged = sorted(d for d in history.judged_since(feed, commit.committed_at) if d <= day)
-                    reasons += [f"the verdict on {feed} of {_listed(judged)} changed"] if judged else []
+            judged_from = dict.fromkeys(FEEDS, date.min) if is_as_of else {}
+            if not is_as_of and "validated/exposures" in commit.inputs:  # plans of blocked days are left out
+                judged_from["exposures"] = day - timedelta(days=PLANS_DAYS)
+            for feed, first in judged_from.items():
+                judged = sorted(d for d in history.judged_since(feed, commit.committed_at) if first <= d <= day)
+                reasons += [f"the verdict on {feed} of {_listed(judged)} changed"] if judged else []
             if reasons:
                 found.setdefault(table, {})[day] = reasons
     return found

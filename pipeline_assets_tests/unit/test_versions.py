@@ -135,6 +135,19 @@ def test_a_day_that_is_blocked_now_makes_features_stale(lake: Lake) -> None:
     assert stale_days(lake) == {FEATURES: {D1: reason, D2: reason}}
 
 
+def test_a_plan_that_is_blocked_now_makes_the_marts_of_its_weeks_stale(lake: Lake) -> None:
+    """Purchases of D1 took promotions from a plan of three weeks before; of a plan a day older they did not."""
+    early, late = datetime(2017, 2, 8, tzinfo=UTC), datetime.now(UTC) + timedelta(hours=1)
+    old, new = D1 - timedelta(days=22), D1 - timedelta(days=21)
+    lake.record_verdicts([Verdict("exposures", day, "passed", 1, 1, 0) for day in (old, new)], "run", early)
+    write(lake, "validated/exposures", {old: [1], new: [1]})
+    write(lake, MART, {D1: [1]}, "validated/exposures")
+    lake.record_verdicts([Verdict("exposures", old, "blocked", 1, 0, 1, ("bad",))], "run", late)
+    assert stale_days(lake) == {}
+    lake.record_verdicts([Verdict("exposures", new, "blocked", 1, 0, 1, ("bad",))], "run", late)
+    assert stale_days(lake) == {MART: {D1: ["the verdict on exposures of 2017-01-16 changed"]}}
+
+
 def test_orphans_are_files_that_no_commit_names(lake: Lake) -> None:
     """A replaced file belongs to an older version and stays; a killed writer's file and its unfinished commit go."""
     write(lake, RAW, {D1: [1]})
