@@ -6,6 +6,7 @@ and the versions of the tables it was computed from, so everything here follows 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -211,7 +212,8 @@ def orphans(lake: Lake, older_than: datetime) -> list[str]:
     for info in everything:
         table = next((name for name in logs if info.path.startswith(f"{name}/")), None)
         is_log = "/_delta_log/" in info.path
-        is_known = info.path in named if not is_log else not info.base_name.startswith("_commit_")
+        # in the log, a commit that was being written: `_commit_...` on a store, `<commit>.json#1` on a disk
+        is_known = info.path in named if not is_log else not re.search(r"^_commit_|#", info.base_name)
         if table is not None and not is_known and info.mtime < older_than:
             found.append(info.path)
     return sorted(found)

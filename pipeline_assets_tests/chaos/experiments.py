@@ -114,7 +114,8 @@ HEAD = """# Chaos
 Written by `make chaos` (pipeline_assets_tests/chaos/). The generated shop of pipeline_assets_tests/world.py, the real jobs, real processes.
 """
 KILLS = """A batch of six days (one bad, one corrected, one delivered again unchanged, three new, one of them with bad rows) on top of 77. The
-process is killed with SIGKILL before a writing system call chosen at random, then `pipeline-assets run` plans and runs again (up to features). A reader polls
+process is killed with SIGKILL before a writing system call chosen at random, then `pipeline-assets run` plans and runs again (up to features):
+in rows of four, one kill in each stage, every pass going on where the one before was killed, or alone and anywhere; then a pass to its end. A reader polls
 `validated`, marts and features through the doors from before the kill until after the re-run. As wanted: every table as in an undisturbed
 run, every look shows a day as it was before or after the batch, no file that no commit names is left.
 """

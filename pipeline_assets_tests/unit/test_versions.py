@@ -153,7 +153,8 @@ def test_orphans_are_files_that_no_commit_names(lake: Lake) -> None:
     write(lake, RAW, {D1: [1]})
     write(lake, RAW, {D1: [2]})
     folder = Path(lake.uri(RAW))
-    left = [folder / f"event_date={D1}" / "part-00000-dead.parquet", folder / "_delta_log" / "_commit_dead.json.tmp"]
+    in_log = [folder / "_delta_log" / name for name in ("00000000000000000002.json#1", "_commit_dead.json.tmp")]
+    left = [*in_log, folder / f"event_date={D1}" / "part-00000-dead.parquet"]
     for path in left:
         path.write_bytes(b"PAR1")
     now = datetime.now(UTC)
