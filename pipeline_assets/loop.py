@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_assets.recommender.errors import RunFailed, SourceError
 from pipeline_assets.resources.lake import Lake, local_lake
-from pipeline_assets.resources.lost_runs import PROCESS, end_lost_runs, this_process
+from pipeline_assets.resources.lost_runs import PROCESS, end_lost_runs, end_with_parent, this_process
 from pipeline_assets.resources.sources import build_source
 from pipeline_assets.resources.training_data import TRAINING_SET, training_cutoffs
 from pipeline_assets.resources.versions import stale_days, sweep
@@ -130,6 +130,7 @@ def _in_one_line(message: str) -> str:
 def _start_worker(settings: Settings) -> None:
     from pipeline_assets.cli import quiet
 
+    end_with_parent()
     assert get_settings() == settings, "a worker has the settings of its parent, through the environment"
     quiet()
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # dbt's log; the parent says how far it is

@@ -5,6 +5,7 @@ and the next run would wait for it without end. Dagster's own monitoring looks a
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +33,14 @@ def is_lost(process: str) -> bool:
     """Whether a process, as `this_process` called it, was one of this host and is no more."""
     host, number, began = process.rsplit(" ", 2)
     return host == socket.gethostname() and _began(int(number)) != began
+
+
+def end_with_parent() -> None:
+    """A worker ends when the process that started it is killed: nobody else would tell it that there is no more work."""
+    import ctypes
+
+    death_signal = 1  # PR_SET_PDEATHSIG, of Linux
+    ctypes.CDLL(None).prctl(death_signal, signal.SIGKILL, 0, 0, 0)
 
 
 def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import dagster as dg
@@ -42,6 +43,26 @@ def test_this_process_is_there_and_another_is_gone() -> None:
     assert is_lost(killed_process())
     assert is_lost(f"{host} {number} {int(began) - 1}")
     assert not is_lost(f"elsewhere {number} {int(began) - 1}")
+
+
+def test_a_worker_ends_with_its_parent() -> None:
+    """The parent starts a worker as the command line does, says its id, and is killed: a second later the worker is gone."""
+    code = """
+import multiprocessing, os, signal
+from concurrent.futures import ProcessPoolExecutor
+from pipeline_assets.resources.lost_runs import end_with_parent, this_process
+if __name__ == "__main__":
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=end_with_parent)
+    print(pool.submit(this_process).result(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
+    worker = done.stdout.strip()
+    for _ in range(100):
+        if is_lost(worker):
+            break
+        time.sleep(0.1)
+    assert is_lost(worker)
 
 
 def test_a_killed_run_is_ended_and_gives_its_slot_back(instance: dg.DagsterInstance) -> None:

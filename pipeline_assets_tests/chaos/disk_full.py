@@ -37,11 +37,10 @@ class Full:
     free: int
 
 
-# The lake alone on the disk: Delta's writers meet the end of it. All on one: Dagster's own storage meets it too.
-CASES = tuple(
-    Full(stage, n, place, free)
-    for stage in STAGES
-    for n, place, free in ((0, "lake", 0), (12, "lake", 0), (0, "lake", 24 * 1024), (3, ".", 0))
+# The lake alone on the disk: Delta's writers meet the end of it. All on one: Dagster's own storage meets it, too.
+CASES = (
+    *(Full(stage, n, "lake", 0) for stage in STAGES for n in (0, 8)),
+    *(Full(stage, 3, ".", 0) for stage in ("ingestion", "features")),
 )
 
 
