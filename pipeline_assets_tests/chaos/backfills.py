@@ -25,6 +25,7 @@ from pipeline_assets_tests.chaos.story import span
 from pipeline_assets_tests.shop import WORLD, Shop
 from pipeline_assets_tests.world import FIRST_DAY, day
 
+HOUR = 3600.0  # seconds: hundreds of runs
 LONGEST = 12  # days in one range of a random order
 ONLINE = "features/online_store"
 
@@ -144,7 +145,10 @@ def backfill_twice(root: Path, n_days: int, every: int, seeds: tuple[int, int]) 
     said = root / "online.jsonl"
     for seed in seeds:
         ended = forge.run(
-            shuffled, lambda seed=seed: publish_in_random_order(shuffled, as_of, seed, said), root / "online.log"
+            shuffled,
+            lambda seed=seed: publish_in_random_order(shuffled, as_of, seed, said),
+            root / "online.log",
+            patience=HOUR,
         )
         assert ended.succeeded, ended.said[-3000:]
     lines = [json.loads(line) for line in said.read_text().splitlines()]
@@ -159,7 +163,7 @@ def _digests_after(shop: Shop, tasks: list[Task], root: Path, name: str) -> Seen
         for task in tasks:
             execute(task)
 
-    ended = forge.run(shop, work, root / f"{name}.log")
+    ended = forge.run(shop, work, root / f"{name}.log", patience=HOUR)
     assert ended.succeeded, ended.said[-6000:]
     return forge.told(shop, lambda: digests(shop), root / f"{name}.json")
 

@@ -111,10 +111,11 @@ def run(
     log: Path,
     decide: Callable[[Call], Decision] | None = None,
     calls: Collection[str] = OF_FILES,
+    patience: float = PATIENCE,
 ) -> Ended:
     """Do `work` in a child with the shop's settings; with `decide`, under supervision of these writing calls."""
     if decide is None:
-        return ended(start(shop, work, log), log)
+        return ended(start(shop, work, log), log, patience)
     ours, theirs = socket.socketpair()
     child = os.fork()
     if child == 0:
@@ -148,16 +149,16 @@ def told(shop: Shop, ask: Callable[[], dict[str, str]], place: Path) -> dict[str
     return dict(json.loads(place.read_text()))
 
 
-def ended(child: int, log: Path) -> Ended:
+def ended(child: int, log: Path, patience: float = PATIENCE) -> Ended:
     """Wait for a child; one that waits for something without end is stopped, and its log says so."""
-    for _ in range(int(PATIENCE / 0.1)):
+    for _ in range(int(patience / 0.1)):
         done, status = os.waitpid(child, os.WNOHANG)
         if done:
             return Ended(status, log)
         time.sleep(0.1)
     os.killpg(child, signal.SIGKILL)
     with log.open("a") as lines:
-        print(f"stopped after {PATIENCE:.0f} s: it waited for something", file=lines)
+        print(f"stopped after {patience:.0f} s: it waited for something", file=lines)
     return Ended(os.waitpid(child, 0)[1], log)
 
 
