@@ -219,7 +219,8 @@ def peers_section(known: Mapping[str, Entry], scale: Mapping[str, Entry]) -> lis
     for entry in known.values():
         years = [e["stages"] for e in scale.values() if (e["scale"], e["last"], e["label"]) == (1, "2017-12-31", "")]
         year = years[0] if years else {}
-        mine = {part["name"]: part["cpu_s"] for part in entry["ours"]["parts"]}
+        mine = {part["name"]: part["cpu_s"] for part in entry["ours"]["aggregates"]["parts"]}
+        full = {part["name"]: part["cpu_s"] for part in entry["ours"]["features"]["parts"]}
         if year:
             mine["ingest"] = parts_of(year["ingest"], "purchases") + parts_of(year["ingest"], "exposures")
             mine |= {f"validate {feed}": parts_of(year["validate"], feed) for feed in ("purchases", "exposures")}
@@ -228,9 +229,13 @@ def peers_section(known: Mapping[str, Entry], scale: Mapping[str, Entry]) -> lis
         for part in entry["pandas"]["parts"]:
             ours = mine.get(part["name"])
             ratio: object = part["cpu_s"] / ours if ours else "–"
-            rows.append([part["name"], part["rows"], part["cpu_s"], ours or "–", ratio, round(part["peak_mb"])])
+            whole = full.get(part["name"], "–")
+            rows.append([part["name"], part["rows"], part["cpu_s"], ours or "–", ratio, whole, round(part["peak_mb"])])
         lines += [f"Commit {entry['commit']}.", ""]
-        lines += table(["whole tables in pandas", "rows", "its CPU s", "our CPU s", "ratio", "its peak MB"], rows)
+        lines += table(
+            ["whole tables in pandas", "rows", "its CPU s", "our CPU s", "ratio", "all our features", "its peak MB"],
+            rows,
+        )
         lines += [
             f"The process peaks at {entry['pandas']['peak_mb']:,.0f} MB. Equal outputs: {entry['pandas']['facts']['rows.fct_purchases']:,} purchases in "
             f"its mart, ours {year['marts']['facts']['rows.fct_purchases']:,}." if year else "",

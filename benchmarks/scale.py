@@ -37,7 +37,7 @@ def run_stage(
 ) -> Run:
     """One stage as a process of its own."""
     span = ["--first", str(first), "--last", str(last)]
-    if stage == "features":
+    if stage in ("features", "aggregates"):
         span = ["--days", *map(str, cutoffs)]
     return measure(["benchmarks.stages", stage, "--copies", str(copies), *span], environment(data_dir), core)
 

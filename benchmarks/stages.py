@@ -137,6 +137,27 @@ def features(meter: Meter, copies: int, days: Sequence[date]) -> None:
         raise AssertionError("the run wrote more than one row of tables a day")
 
 
+def aggregates(meter: Meter, copies: int, days: Sequence[date]) -> None:
+    """Only what naive.py computes: pair, affinity, customer and product aggregates, without candidates, neighbours and packing."""
+    from pipeline_assets.recommender.aggregates import Snapshot
+    from pipeline_assets.recommender.stage import Stage
+    from pipeline_assets.resources.lake import local_lake
+    from pipeline_assets.resources.snapshots import marts_as_of
+    from pipeline_assets.settings import get_settings
+
+    lake = local_lake(get_settings().data_dir)
+    with marts_as_of(lake, max(days), threads=1, first=min(days)) as con:
+        with meter.part("read purchases"):
+            stage = Stage(con, max(days))
+        for day in days:
+            with meter.part(f"as of {day}") as noted:
+                Snapshot(con, day, stage)
+                query = "select count(*), sum(n_orders)::bigint, sum(decayed_slow) from pair"
+                pairs, orders, decayed = con.execute(query).fetchall()[0]
+                noted["rows"] = pairs
+            meter.facts[f"pairs.{day}"] = {"pairs": pairs, "n_orders": orders, "decayed_slow": decayed}
+
+
 STAGES: dict[str, Callable[[Meter, int, Sequence[date]], None]] = {
     "ingest": ingest,
     "validate": validate,
@@ -148,7 +169,7 @@ STAGES: dict[str, Callable[[Meter, int, Sequence[date]], None]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one stage for the days (features: the cut-offs) that are given."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("stage", choices=[*STAGES, "aggregates"])
     parser.add_argument("--copies", type=int, default=1)
     parser.add_argument("--first", type=date.fromisoformat)
     parser.add_argument("--last", type=date.fromisoformat)
@@ -158,7 +179,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from pipeline_assets.cli import quiet
 
     quiet()
-    STAGES[options.stage](meter, options.copies, options.days or between(options.first, options.last))
+    {**STAGES, "aggregates": aggregates}[options.stage](
+        meter, options.copies, options.days or between(options.first, options.last)
+    )
     meter.write()
     return 0
 
