@@ -43,54 +43,30 @@ create temp table shown as
     from fct_store_promotions join product using (product_id)
     where event_date between $as_of - {PLAN_DAYS} and $as_of and valid_to >= $target - 7
     group by product, store_id;
+create temp table mailed as
+    select distinct customer, campaign_id
+    from fct_campaign_mailings join known_customer using (customer_id)
+    where event_date <= $as_of and valid_from <= $target + 6 and valid_to >= $target;
 """
 
-# Of the customers of one bucket: what the products' aggregates are added up from.
-_PAIR = f"""
-create temp table customer as
-    select customer, customer_id from known_customer where first_day <= $as_of and bucket = $bucket order by customer;
+# Of the customers of one bucket, from their purchases, which are read once. Columns that are features and nothing else are floats already.
+_COUNTED = f"""
 create temp table line as
     select customer, product, type_key, category_key, order_id, store_id, quantity, amount, discount, is_promoted, age,
         (exp(-age * ln(2) / {FAST}) * 1e9)::integer as fast, (exp(-age * ln(2) / {SLOW}) * 1e9)::integer as slow
     from (select *, ($as_of - event_date + 1)::smallint as age from $lines where event_date <= $as_of) join product using (product);
 create temp table pair as
-    select customer, product, any_value(type_key) as type_key, any_value(category_key) as category_key, count(*) as n_orders,
-        count(*) filter (age <= 28) as n_orders_28d, count(*) filter (age <= 91) as n_orders_91d,
-        sum(fast) / 1e9 as decayed_fast, sum(slow) / 1e9 as decayed_slow,
+    select customer, product, any_value(type_key) as type_key, any_value(category_key) as category_key, count(*)::integer as n_orders,
+        (count(*) filter (age <= 28))::integer as n_orders_28d, (count(*) filter (age <= 91))::integer as n_orders_91d,
+        (sum(fast) / 1e9)::float as decayed_fast, sum(slow) / 1e9 as decayed_slow,
         min(age) as days_since_last, max(age) as days_since_first,
-        sum(quantity) / 1e9 / count(*) as quantity_mean, sum(amount) / 1e9 / count(*) as amount_mean,
-        avg(is_promoted) as promoted_share, sum(discount) / 1e9 / nullif(sum(discount) / 1e9 + sum(amount) / 1e9, 0) as discount_share
+        (sum(quantity) / 1e9 / count(*))::float as quantity_mean, (sum(amount) / 1e9 / count(*))::float as amount_mean,
+        avg(is_promoted)::float as promoted_share,
+        (sum(discount) / 1e9 / nullif(sum(discount) / 1e9 + sum(amount) / 1e9, 0))::float as discount_share
     from line group by customer, product;
-"""
-
-_PART = """
-    select * from (
-        select product, count(*) as orders, count(*) filter (age <= 7) as orders_7d, count(*) filter (age <= 28) as orders_28d,
-            count(*) filter (age <= 91) as orders_91d, min(age) as days_since_last, max(age) as days_since_first,
-            sum(amount)::hugeint as amount, sum(quantity)::hugeint as quantity,
-            sum(case when age <= 28 then amount end)::hugeint as amount_28d, sum(case when age <= 28 then quantity end)::hugeint as quantity_28d,
-            sum(case when age <= 7 then amount end)::hugeint as amount_7d, sum(case when age <= 7 then quantity end)::hugeint as quantity_7d,
-            sum(is_promoted)::bigint as promoted
-        from line group by product
-    ) join (
-        select product, count(*) as buyers, count(*) filter (n_orders > 1) as repeaters, count(*) filter (days_since_last <= 91) as buyers_91d
-        from pair group by product
-    ) using (product)
-"""
-
-# Of the customers of one bucket: the rest.
-_CUSTOMER = """
 create temp table home_store as
     select customer, arg_max(store_id, (n, store_id)) as store_id
     from (select customer, store_id, count(distinct order_id) as n from line where store_id is not null group by all) group by customer;
-create temp table mailing as
-    select distinct customer, campaign_id
-    from fct_campaign_mailings join customer using (customer_id)
-    where event_date <= $as_of and valid_from <= $target + 6 and valid_to >= $target;
-create temp table offer as
-    select distinct campaign_id, product
-    from fct_coupons join product using (product_id)
-    where event_date <= $as_of and campaign_id in (select campaign_id from mailing);
 create temp table affinity as
     select customer, type_key, type_days, type_decayed, type_days_since_last, (last - type_days_since_last) / nullif(type_days - 1, 0) as type_gap_days
     from (
@@ -117,16 +93,51 @@ create temp table shopper as
     ) using (customer) join (select customer, count(*) as n_products from pair group by customer) using (customer);
 """
 
+_PART = """
+    select * from (
+        select product, count(*) as orders, count(*) filter (age <= 7) as orders_7d, count(*) filter (age <= 28) as orders_28d,
+            count(*) filter (age <= 91) as orders_91d, min(age) as days_since_last, max(age) as days_since_first,
+            sum(amount)::hugeint as amount, sum(quantity)::hugeint as quantity,
+            sum(case when age <= 28 then amount end)::hugeint as amount_28d, sum(case when age <= 28 then quantity end)::hugeint as quantity_28d,
+            sum(case when age <= 7 then amount end)::hugeint as amount_7d, sum(case when age <= 7 then quantity end)::hugeint as quantity_7d,
+            sum(is_promoted)::bigint as promoted
+        from line group by product
+    ) join (
+        select product, count(*) as buyers, count(*) filter (n_orders > 1) as repeaters, count(*) filter (days_since_last <= 91) as buyers_91d
+        from pair group by product
+    ) using (product)
+"""
+
+# With what other buckets counted: one row a product, whatever the number of buckets.
+_MORE = f"""
+    select product, sum(orders) as orders, sum(orders_7d) as orders_7d, sum(orders_28d) as orders_28d, sum(orders_91d) as orders_91d,
+        min(days_since_last) as days_since_last, max(days_since_first) as days_since_first, sum(amount) as amount, sum(quantity) as quantity,
+        sum(amount_28d) as amount_28d, sum(quantity_28d) as quantity_28d, sum(amount_7d) as amount_7d, sum(quantity_7d) as quantity_7d,
+        sum(promoted) as promoted, sum(buyers) as buyers, sum(repeaters) as repeaters, sum(buyers_91d) as buyers_91d
+    from (select * from item_part union all by name {_PART}) group by product
+"""
+
+# Of the customers of one bucket, whose candidates are next.
+_LOADED = """
+create temp table customer as
+    select customer, customer_id from known_customer where first_day <= $as_of and bucket = $bucket order by customer;
+create temp table mailing as
+    select customer, campaign_id from mailed join customer using (customer);
+create temp table offer as
+    select distinct campaign_id, product
+    from fct_coupons join product using (product_id)
+    where event_date <= $as_of and campaign_id in (select campaign_id from mailing);
+"""
+
 _ITEM = """
 create temp table item as
     with sold as (
-        select product, sum(orders_7d)::bigint as orders_7d, sum(orders_28d)::bigint as orders_28d, sum(orders_91d)::bigint as orders_91d,
-            sum(buyers_91d)::bigint as customers_91d, min(days_since_last) as days_since_last_sale, max(days_since_first) as days_since_first_sale,
-            sum(amount_28d) / 1e9 / nullif(sum(quantity_28d) / 1e9, 0) as price_28d,
-            sum(amount_7d) / 1e9 / nullif(sum(quantity_7d) / 1e9, 0) as price_7d,
-            sum(amount) / 1e9 / nullif(sum(quantity) / 1e9, 0) as price_all, sum(promoted) / sum(orders) as promoted_share,
-            sum(buyers)::bigint as n_buyers, sum(repeaters) / sum(buyers) as repeat_rate
-        from item_part group by product
+        select product, orders_7d::bigint as orders_7d, orders_28d::bigint as orders_28d, orders_91d::bigint as orders_91d,
+            buyers_91d::bigint as customers_91d, days_since_last as days_since_last_sale, days_since_first as days_since_first_sale,
+            amount_28d / 1e9 / nullif(quantity_28d / 1e9, 0) as price_28d, amount_7d / 1e9 / nullif(quantity_7d / 1e9, 0) as price_7d,
+            amount / 1e9 / nullif(quantity / 1e9, 0) as price_all, promoted / orders as promoted_share,
+            buyers::bigint as n_buyers, repeaters / buyers as repeat_rate
+        from item_part
     ), shown_now as (
         select product, sum(on_display) as display_stores, sum(in_mailer) as mailer_stores,
             max(case when in_mailer = 1 and was_in_mailer = 0 then 1 else 0 end) as is_new_in_mailer
@@ -140,6 +151,8 @@ create temp table item as
     from product left join sold using (product) left join shown_now using (product) cross join stores;
 """
 
+_KEPT = ("pair", "home_store", "affinity", "category_affinity", "shopper")  # of a bucket, until its candidates are made
+
 
 class Snapshot:
     """Temporary tables of what is known at the end of `as_of`, in a connection that has the marts as views.
@@ -150,8 +163,8 @@ class Snapshot:
         as_of: business day D.
         stage: purchases encoded for several days; without it, for this day.
 
-    Tables of all customers: product, shown, item, bought (pairs). Tables of one bucket of customers, the one that was loaded
-    last: customer, line, pair, home_store, mailing, offer, affinity, category_affinity, shopper.
+    Tables of all customers: product, shown, item. Tables of one bucket of customers, the one that was loaded last: customer, pair,
+    home_store, mailing, offer, affinity, category_affinity, shopper.
 
     Raises:
         NotEnoughData: no purchase of a sellable product is known by then.
@@ -160,17 +173,16 @@ class Snapshot:
     def __init__(self, con: duckdb.DuckDBPyConnection, as_of: date, stage: Stage | None = None) -> None:
         self.con, self.as_of, self.stage = con, as_of, stage or Stage(con, as_of)
         self._run(_COMMON)
-        for name in ("item_part", "bought"):
-            con.execute(f"drop table if exists temp.{name}")
         for bucket in range(self.stage.n_buckets):
-            self._run(_PAIR, bucket)
-            verb = "insert into" if bucket else "create temp table"
-            for name, query in (("item_part", _PART), ("bought", "select customer, product from pair")):
-                con.execute(f"{verb} {name} {'' if bucket else 'as'} {query}")
+            self._run(_COUNTED, bucket)
+            con.execute(f"create or replace temp table item_part as {_MORE if bucket else _PART}")
+            if self.stage.n_buckets > 1:
+                self.stage.keep(bucket, _KEPT)
+        con.execute("drop table line")
         self._run(_ITEM)
-        self._paired = self.stage.n_buckets - 1
+        self._counted: int = self.stage.n_buckets - 1
         self._bucket: int | None = None
-        self.load(self._paired)
+        self.load(self._counted)
         if not con.execute("select count(*) from item_part").fetchall()[0][0]:
             raise NotEnoughData(
                 f"features as of {as_of}",
@@ -181,11 +193,12 @@ class Snapshot:
 
     def load(self, bucket: int) -> None:
         """Make `bucket` the one that the tables of customers hold."""
-        if bucket != self._paired:
-            self._run(_PAIR, bucket)
-            self._paired = bucket
+        if bucket != self._counted:
+            for name in _KEPT:
+                self._run(f"create temp table {name} as select * from {self.stage.kept(bucket, name)}")
+            self._counted = bucket
         if bucket != self._bucket:
-            self._run(_CUSTOMER, bucket)
+            self._run(_LOADED, bucket)
             self._bucket = bucket
 
     def buckets(self) -> Iterator[int]:

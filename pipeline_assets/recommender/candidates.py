@@ -16,19 +16,20 @@ from pipeline_assets.recommender.retriever import Neighbours, most_bought, neigh
 N_HISTORY, N_NEIGHBOURS, N_TYPE, N_PROMOTED, N_POPULAR = 180, 30, 40, 30, 20
 SOURCES = ("history", "neighbours", "type", "promoted", "popular")
 _PLACES = 1024  # more than any source has
+_ROWS_AT_ONCE = (
+    256  # customers whose 2000 scores are ranked together: 6 MB; all of a bucket at once are 70 MB at the sample's size
+)
 
 
 def similar_products(snapshot: Snapshot) -> Neighbours:
     """Item-to-item similarity from the pairs of all customers: once a snapshot, whatever the number of buckets."""
     con = snapshot.con
-    counts = con.sql("select product, count(*) as buyers from bought group by product").fetchnumpy()
-    items = most_bought(counts["product"], counts["buyers"])
+    counts = con.sql("select product, n_buyers from item where n_buyers is not null").fetchnumpy()
+    items = most_bought(counts["product"], counts["n_buyers"])
 
     def pairs(bucket: int) -> tuple[NDArray[np.signedinteger], NDArray[np.int32]]:
-        first, last = con.sql(
-            f"select min(customer), max(customer) from known_customer where bucket = {bucket}"
-        ).fetchall()[0]
-        found = con.sql(f"select customer, product from bought where customer between {first} and {last}").fetchnumpy()
+        (first,) = con.execute("select min(customer) from known_customer where bucket = ?", [bucket]).fetchall()[0]
+        found = con.sql(f"select customer, product from {snapshot.stage.kept(bucket, 'pair')}").fetchnumpy()
         return found["customer"] - first, found["product"]
 
     return neighbours(items, (pairs(bucket) for bucket in range(snapshot.stage.n_buckets)))
@@ -109,11 +110,19 @@ def _neighbours(
     new = scores.copy()
     position, inside = similar.positions(product)
     new[row[inside], position[inside]] = 0.0
-    rows = np.arange(len(customer))[:, None]
-    top = min(N_NEIGHBOURS, len(similar.items))
-    best = np.sort(np.argpartition(-new, top - 1, axis=1)[:, :top], axis=1)
-    best = np.take_along_axis(best, np.argsort(-new[rows, best], axis=1, kind="stable"), axis=1)
-    found = new[rows, best] > 0
-    place = np.broadcast_to(np.arange(1, top + 1, dtype=np.int16), best.shape)
+    best, score = _best(new, min(N_NEIGHBOURS, len(similar.items)))
+    found = score > 0
+    place = np.broadcast_to(np.arange(1, best.shape[1] + 1, dtype=np.int16), best.shape)
     who = np.broadcast_to(customer[:, None], best.shape)
     return scores, pd.DataFrame({"customer": who[found], "product": similar.items[best[found]], "place": place[found]})
+
+
+def _best(scores: NDArray[np.float32], top: int) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """Columns and scores of the `top` highest of each row, highest first; of equal ones the first column."""
+    columns = np.empty((len(scores), top), dtype=np.intp)
+    for start in range(0, len(scores), _ROWS_AT_ONCE):
+        low = -scores[start : start + _ROWS_AT_ONCE]
+        part = np.sort(np.argpartition(low, top - 1, axis=1)[:, :top], axis=1)
+        order = np.argsort(np.take_along_axis(low, part, axis=1), axis=1, kind="stable")
+        columns[start : start + _ROWS_AT_ONCE] = np.take_along_axis(part, order, axis=1)
+    return columns, np.take_along_axis(scores, columns, axis=1)

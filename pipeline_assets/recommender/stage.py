@@ -7,6 +7,7 @@ the number of buckets (docs/adr/0018-feature-buckets.md).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,9 +15,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import duckdb
 
-# Lines of one bucket; a customer counts for 100 more, for candidates without purchases. The sample's year is 1.7 M: one bucket, 0.9 GB.
-BUCKET_ROWS = 2_000_000
-_FLUSH_ROWS = 30_000  # rows that a bucket's writer holds: 86 buckets at 100 times the sample, 45 bytes a row, 0.1 GB
+# Lines of one bucket; a customer counts for 500 more, for scores and candidates (50 kB). The sample's year is 2.7 M: one bucket, 0.8 GB.
+BUCKET_ROWS = 3_000_000
+_FLUSH_ROWS = 30_000  # rows that a bucket's writer holds: 90 buckets at 100 times the sample, 45 bytes a row, 0.1 GB
 
 _KEYS = """
 create temp table known_product as
@@ -26,7 +27,7 @@ create temp table known_customer as
     select (row_number() over (order by customer_id) - 1)::integer as customer, customer_id, first_day,
         (dense_rank() over (order by before // $bucket_rows) - 1)::integer as bucket
     from (
-        select customer_id, min(event_date) as first_day, sum(sum(n) + 100) over (order by customer_id) - sum(n) - 100 as before
+        select customer_id, min(event_date) as first_day, sum(sum(n) + 500) over (order by customer_id) - sum(n) - 500 as before
         from (
             select customer_id, min(event_date) as event_date, 0 as n from dim_customers where event_date <= $last group by customer_id
             union all
@@ -93,6 +94,15 @@ class Stage:
     def _file(self, bucket: int) -> Path:
         assert self._folder is not None, "several buckets are asked for with a folder"
         return self._folder / f"{bucket}.parquet"
+
+    def keep(self, bucket: int, tables: Sequence[str]) -> None:
+        """Put the connection's temporary `tables` of a bucket aside, until others of that name are made and these are `kept`."""
+        for name in tables:
+            self._con.execute(f"copy {name} to '{self._folder}/{name}-{bucket}.parquet'")
+
+    def kept(self, bucket: int, name: str) -> str:
+        """What to select from for a table that was put aside; with one bucket it is where it was."""
+        return name if self.n_buckets == 1 else f"read_parquet('{self._folder}/{name}-{bucket}.parquet')"
 
     def lines(self, bucket: int) -> str:
         """What to select from for the purchases of a bucket: customer, product, order_id, store_id, event_date, quantity, ..."""

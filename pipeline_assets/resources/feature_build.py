@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
@@ -15,7 +16,6 @@ from pipeline_assets.resources.content import DayContent
 from pipeline_assets.resources.feature_store import stamped
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.snapshots import marts_as_of
-from pipeline_assets.resources.spool import Spool
 from pipeline_assets.resources.warehouse import MARTS
 from pipeline_assets.schemas.tables import FEATURE_TABLES
 
@@ -35,33 +35,28 @@ def build_features(
     inputs = lake.versions(f"warehouse/{mart}" for mart in MARTS)
     with tempfile.TemporaryDirectory(prefix="features-") as name:
         folder = Path(name)
-        for part in ("spill", "stage", "spool"):
+        for part in ("spill", "stage"):
             (folder / part).mkdir()
         with marts_as_of(lake, max(days), threads=1, first=min(days), folder=folder / "spill") as con:
             stage = Stage(con, max(days), folder / "stage", bucket_rows)
             for day in days:
-                written = _one_day(lake, Snapshot(con, day, stage), names, folder / "spool", run_id, inputs)
+                written = _one_day(lake, Snapshot(con, day, stage), names, run_id, inputs)
                 for table, content in written.items():
                     yield day, table, _metadata(lake, table, content)
 
 
 def _one_day(
-    lake: Lake, snapshot: Snapshot, names: Sequence[str], folder: Path, run_id: str, inputs: Mapping[str, int]
+    lake: Lake, snapshot: Snapshot, names: Sequence[str], run_id: str, inputs: Mapping[str, int]
 ) -> dict[str, DayContent]:
-    day, written = snapshot.as_of, {}
-    spools: dict[str, Spool] = {}
-    for part in feature_parts(snapshot, names):
-        for name, rows in part.items():
-            if name == "product" or snapshot.stage.n_buckets == 1:
-                table = stamped(rows, day)
-                written[name] = lake.replace_days(f"features/{name}", table, [day], run_id, inputs=inputs)[day]
-            else:
-                if name not in spools:
-                    spools[name] = Spool(folder / f"{name}.arrow", FEATURE_TABLES[name])
-                spools[name].add(stamped(rows, day).cast(FEATURE_TABLES[name]))
-    for name, spool in spools.items():
-        written[name] = lake.replace_day_spooled(f"features/{name}", spool, day, run_id, inputs)
-    return written
+    day = snapshot.as_of
+    with contextlib.ExitStack() as stack:
+        files = {
+            name: stack.enter_context(lake.day_file(f"features/{name}", FEATURE_TABLES[name], day)) for name in names
+        }
+        for part in feature_parts(snapshot, names):
+            for name, rows in part.items():
+                files[name].add(stamped(rows, day))
+        return {name: lake.replace_day(f"features/{name}", file, run_id, inputs) for name, file in files.items()}
 
 
 def _metadata(lake: Lake, name: str, content: DayContent) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import tenacity
 
 from pipeline_assets.recommender.errors import BlockedPartition, NotEnoughData
 from pipeline_assets.resources.content import DayContent, contents, from_json, to_json
-from pipeline_assets.resources.spool import Spool
+from pipeline_assets.resources.day_file import DayFile
 from pipeline_assets.schemas.batches import Profile
 from pipeline_assets.schemas.validation import Verdict
 
@@ -109,51 +109,69 @@ class Lake(dg.ConfigurableResource):
         Returns:
             Rows and digest of each of `days`.
         """
+        import deltalake
+
         found = contents(rows, days, key)
-        self._replace(table, rows.schema, lambda: rows, found, run_id, inputs)
+        listed = ", ".join(f"'{day}'" for day in found)
+
+        def write(properties: Any) -> None:
+            deltalake.write_deltalake(
+                self.uri(table),
+                rows,
+                mode="overwrite",
+                predicate=f"event_date IN ({listed})",
+                partition_by=["event_date"],
+                commit_properties=properties,
+                writer_properties=_blob_writer(rows.schema),
+            )
+
+        self.create(table, rows.schema)
+        self._commit(write, found, run_id, inputs)
         return found
 
-    def replace_day_spooled(
-        self, table: str, spool: Spool, day: date, run_id: str, inputs: Mapping[str, int] | None = None
+    def day_file(self, table: str, schema: pyarrow.Schema, day: date) -> DayFile:
+        """A new file for `replace_day`, for a day that does not fit into memory."""
+        self.create(table, schema)
+        return DayFile(self.uri(table), schema, day)
+
+    def replace_day(
+        self, table: str, file: DayFile, run_id: str, inputs: Mapping[str, int] | None = None
     ) -> DayContent:
-        """`replace_days` of one day that does not fit into memory, in one commit as well; the digest is of the order in the spool."""
-        content = spool.finish()
-        self._replace(table, spool.schema, spool.reader, {day: content}, run_id, inputs)
+        """`replace_days` of the day of `file`, in one commit as well; the digest is of the order in the file."""
+        content = file.finish()
+
+        def write(properties: Any) -> None:
+            self._open(table).create_write_transaction(
+                [file.action()],
+                mode="overwrite",
+                schema=file.schema,
+                partition_by=["event_date"],
+                partition_filters=[("event_date", "=", file.day.isoformat())],
+                commit_properties=properties,
+            )
+
+        # 0: Delta must not fit this commit to one that was faster, as it would where both bring the first rows of the day (both stayed)
+        self._commit(write, {file.day: content}, run_id, inputs, max_commit_retries=0)
         return content
 
-    def _replace(
+    def _commit(
         self,
-        table: str,
-        schema: pyarrow.Schema,
-        rows: Callable[[], pyarrow.Table | pyarrow.RecordBatchReader],
+        write: Callable[[Any], None],
         found: dict[date, DayContent],
         run_id: str,
         inputs: Mapping[str, int] | None,
+        **options: int,
     ) -> None:
+        """Repeat `write` while other writers are faster, with what the commit says of itself."""
         import deltalake
 
-        self.create(table, schema)
-
-        @tenacity.retry(
+        metadata = {"dagster_run_id": run_id, "content": to_json(found), "inputs": json.dumps(dict(inputs or {}))}
+        tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(deltalake.exceptions.CommitFailedError),
             stop=tenacity.stop_after_attempt(8),
             wait=tenacity.wait_random_exponential(0.05, 2),
             reraise=True,
-        )
-        def commit() -> None:
-            listed = ", ".join(f"'{day}'" for day in found)
-            metadata = {"dagster_run_id": run_id, "content": to_json(found), "inputs": json.dumps(dict(inputs or {}))}
-            deltalake.write_deltalake(
-                self.uri(table),
-                rows(),
-                mode="overwrite",
-                predicate=f"event_date IN ({listed})",
-                partition_by=["event_date"],
-                commit_properties=deltalake.CommitProperties(custom_metadata=metadata),
-                writer_properties=_blob_writer(schema),
-            )
-
-        commit()
+        )(write, deltalake.CommitProperties(custom_metadata=metadata, **options))
 
     def versions(self, tables: Iterable[str]) -> dict[str, int]:
         """The newest version of each table that exists: taken before reading, it is what a commit names as its inputs."""

@@ -13,6 +13,7 @@ import pytest
 
 from pipeline_assets.recommender.errors import BlockedPartition, NotEnoughData
 from pipeline_assets.resources.content import digest, in_days
+from pipeline_assets.resources.day_file import DayFile
 from pipeline_assets.resources.lake import Lake, local_lake
 from pipeline_assets.schemas.validation import Verdict
 
@@ -184,6 +185,68 @@ def test_conflicting_writer_is_retried(lake: Lake, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(deltalake, "write_deltalake", losing_once)
     lake.replace_days(TABLE, day_rows(D1, 1), [D1], "r1")
     assert (len(attempts), content(lake)) == (2, {D1: [1]})
+
+
+def as_file(lake: Lake, day: date, *values: int) -> DayFile:
+    """The rows in a file, two at a time; nothing is committed."""
+    file = lake.day_file(TABLE, day_rows(day).schema, day)
+    for start in range(0, len(values), 2):
+        file.add(day_rows(day, *values[start : start + 2]))
+    return file
+
+
+def test_a_day_from_a_file_is_the_day_from_a_table(lake: Lake) -> None:
+    """Five values in three pieces: one version more, the same rows and digest, counted from the log; other days stay."""
+    in_memory = lake.replace_days(
+        TABLE, pyarrow.concat_tables([day_rows(D1, *range(5)), day_rows(D2, 9)]), [D1, D2], "r1"
+    )
+    version = lake.version(TABLE)
+    assert lake.replace_day(TABLE, as_file(lake, D1, *range(5)), "r2", {"a": 3}) == in_memory[D1]
+    assert content(lake) == {D1: [0, 1, 2, 3, 4], D2: [9]}
+    assert lake.rows_by_day(TABLE) == {D1: 5, D2: 1}
+    commit = lake.commits(TABLE)[-1]
+    assert (commit.version, commit.run_id, commit.days, commit.inputs) == (
+        version + 1,
+        "r2",
+        {D1: in_memory[D1]},
+        {"a": 3},
+    )
+
+
+@pytest.mark.parametrize("known", [[], [D1], [D2]], ids=["no day yet", "the day is replaced", "another day is there"])
+def test_of_two_writers_of_a_day_the_last_one_wins(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, known: list[date]
+) -> None:
+    """Another writer commits between the opening of the table and the commit: the first attempt fails, the second replaces its rows."""
+    for day in known:
+        lake.replace_days(TABLE, day_rows(day, 1), [day], "r0")
+    file, opened = as_file(lake, D1, 7), Lake._open
+    attempts = []
+
+    def open_and_be_late(self: Lake, table: str, version: int | None = None) -> Any:
+        found = opened(self, table, version)
+        if not attempts:
+            attempts.append(found.version())
+            deltalake.write_deltalake(
+                self.uri(TABLE), day_rows(D1, 5), mode="overwrite", predicate=f"event_date = '{D1}'"
+            )
+        return found
+
+    monkeypatch.setattr(Lake, "_open", open_and_be_late)
+    lake.replace_day(TABLE, file, "r1")
+    monkeypatch.undo()
+    assert content(lake)[D1] == [7]
+    assert lake.version(TABLE) == attempts[0] + 2
+
+
+def test_a_file_that_is_not_finished_leaves_nothing(lake: Lake, tmp_path: Path) -> None:
+    """The second piece does not fit: no version, no row, no file."""
+    lake.replace_days(TABLE, day_rows(D1, 1), [D1], "r0")
+    version, files = lake.version(TABLE), sorted(tmp_path.rglob("*.parquet"))
+    with pytest.raises(pyarrow.ArrowInvalid), as_file(lake, D1, 2, 3) as file:
+        file.add(day_rows(D1, 4).set_column(0, "value", pyarrow.array(["no number"])))
+    assert (lake.version(TABLE), content(lake)) == (version, {D1: [1]})
+    assert sorted(tmp_path.rglob("*.parquet")) == files
 
 
 def test_bounds_of_a_read_are_both_included(lake: Lake) -> None:
