@@ -265,7 +265,7 @@ def main() -> int:
     for label, first, last in sorted(groups, key=lambda key: (key[0] != "now", key[1:])):
         entries = groups[label, first, last]
         commits = ", ".join(sorted({str(entry["commit"]) for entry in entries.values()}))
-        title = "Scale" if label == "now" else f"Scale, {label} the changes of issue 3"
+        title = {"now": "Scale", "before": "Scale, before the changes of issue 3"}.get(label, f"Scale, {label}")
         lines += scale_section(f"{title}: {first} to {last} (commit {commits})", entries)
         if label == "now" and len({scale for scale, _ in entries}) > 1:
             chart(entries, RESULTS / f"scale-{first}-{last}.png")
