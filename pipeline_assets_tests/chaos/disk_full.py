@@ -5,6 +5,7 @@ Part of `make chaos`; e2e/test_chaos.py does it once.
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass, field
 
@@ -60,7 +61,7 @@ class Outcome:
 def last_error(said: str) -> str:
     """The line that a person would look for: the last one that says what happened."""
     lines = [line for line in said.splitlines() if any(words in line for words in SAYS_SO)]
-    return lines[-1].strip() if lines else ""
+    return re.sub(r"\x1b\[[0-9;]*m", "", lines[-1]).strip() if lines else ""
 
 
 def fill(story: Story, case: Full, name: str, expected: Expected) -> Outcome:
@@ -104,5 +105,5 @@ def table(outcomes: list[Outcome]) -> str:
     lines = ["| stage | full at its call | on the disk | bytes left | error | outcome |", "|---|---|---|---|---|---|"]
     for o in outcomes:
         on = "the lake" if o.case.place == "lake" else "everything"
-        lines.append(f"| {o.case.stage} | {o.case.n} | {on} | {o.case.free:,} | `{o.error[:160]}` | {o.ending} |")
+        lines.append(f"| {o.case.stage} | {o.case.n} | {on} | {o.case.free:,} | `{o.error[:400]}` | {o.ending} |")
     return "\n".join(lines) + "\n"
