@@ -23,7 +23,13 @@ from typing import TYPE_CHECKING
 
 from pipeline_assets.recommender.errors import RunFailed, SourceError
 from pipeline_assets.resources.lake import Lake, local_lake
-from pipeline_assets.resources.lost_runs import PROCESS, end_lost_runs, end_with_parent, this_process
+from pipeline_assets.resources.lost_runs import (
+    PROCESS,
+    end_lost_runs,
+    end_with_parent,
+    this_process,
+    wait_until_writable,
+)
 from pipeline_assets.resources.sources import build_source
 from pipeline_assets.resources.training_data import TRAINING_SET, training_cutoffs
 from pipeline_assets.resources.versions import stale_days, sweep
@@ -95,6 +101,7 @@ def execute(task: Task) -> tuple[str, float, float]:
             "dagster/asset_partition_range_end": task.days[-1].isoformat(),
         }
     with _storage_of_runs(get_settings().data_dir), dg.DagsterInstance.get() as instance:
+        wait_until_writable(instance)
         result = defs.resolve_job_def(task.job).execute_in_process(
             run_config=_QUIET,
             instance=instance,

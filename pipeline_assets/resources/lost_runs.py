@@ -43,6 +43,24 @@ def end_with_parent() -> None:
     ctypes.CDLL(None).prctl(death_signal, signal.SIGKILL, 0, 0, 0)
 
 
+def wait_until_writable(instance: dg.DagsterInstance, seconds: float = 60) -> None:
+    """Try the database of runs until it can be written: SQLite gives up at once where a reader becomes a writer.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: it is still locked, or cannot be written for another reason.
+    """
+    import sqlalchemy
+    import tenacity
+
+    locked = tenacity.retry_if_exception(
+        lambda error: isinstance(error, sqlalchemy.exc.OperationalError) and "locked" in str(error.orig)
+    )
+    wait = tenacity.wait_random_exponential(0.1, 2)
+    for attempt in tenacity.Retrying(retry=locked, stop=tenacity.stop_after_delay(seconds), wait=wait, reraise=True):
+        with attempt:
+            instance.run_storage.set_cursor_values({PROCESS: this_process()})
+
+
 def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:
     """Report the end of runs whose process is gone, which gives their slots back; returns their ids."""
     import dagster as dg

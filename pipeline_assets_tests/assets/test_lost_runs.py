@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import dagster as dg
 import pytest
+import sqlalchemy
 
-from pipeline_assets.resources.lost_runs import PROCESS, end_lost_runs, is_lost, this_process
+from pipeline_assets.resources.lost_runs import PROCESS, end_lost_runs, is_lost, this_process, wait_until_writable
 
 POOL = "warehouse"
 
@@ -83,3 +86,17 @@ def test_runs_of_living_processes_and_of_the_daemon_are_left_alone(instance: dg.
     started(instance, "ours", this_process())
     started(instance, "daemon's", None)
     assert end_lost_runs(instance) == []
+
+
+def test_a_locked_database_is_waited_for(tmp_path: Path) -> None:
+    """Somebody holds the runs for half a second: it is tried again; held for longer than is waited for, the error is SQLite's."""
+    instance = dg.DagsterInstance.local_temp(str(tmp_path))
+    (runs,) = tmp_path.rglob("runs.db")
+    holder = sqlite3.connect(runs, isolation_level=None, check_same_thread=False)
+    holder.execute("begin immediate")
+    with pytest.raises(sqlalchemy.exc.OperationalError, match="database is locked"):
+        wait_until_writable(instance, seconds=0.1)
+    release = threading.Timer(0.5, lambda: holder.execute("rollback"))
+    release.start()
+    wait_until_writable(instance)
+    release.join()
