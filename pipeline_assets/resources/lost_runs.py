@@ -44,7 +44,7 @@ def end_with_parent() -> None:
 
 
 def wait_until_writable(instance: dg.DagsterInstance, seconds: float = 60) -> None:
-    """Try the database of runs until it can be written: SQLite gives up at once where a reader becomes a writer.
+    """Try the database of runs until it can be written: Dagster lets SQLite wait five seconds for who holds it.
 
     Raises:
         sqlalchemy.exc.OperationalError: it is still locked, or cannot be written for another reason.

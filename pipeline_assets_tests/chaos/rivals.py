@@ -16,9 +16,7 @@ from pipeline_assets_tests.chaos.expected import Expected
 from pipeline_assets_tests.chaos.kills import what_is_left
 from pipeline_assets_tests.chaos.story import Story, bring_up
 
-LOCKED_SECONDS = (
-    3.0  # Dagster waits 5 s for its runs and minutes for its events; then the error says who is to blame (loop.py)
-)
+LOCKED_SECONDS = 8.0  # Dagster lets SQLite wait 5 s for its runs
 
 
 @dataclass
@@ -58,14 +56,20 @@ def locked_database(story: Story, expected: Expected) -> Outcome:
     """Another process holds Dagster's databases while a pass begins."""
     outcome = Outcome(f"Dagster's databases are locked for {LOCKED_SECONDS:.0f} s while a pass begins")
     shop = story.copy(story.root / "locked")
-    held = [sqlite3.connect(path, isolation_level=None) for path in databases(shop.data_dir / "dagster")]
-    for connection in held:
-        connection.execute("begin immediate")
+    paths, holds = databases(shop.data_dir / "dagster"), shop.root / "holds"
+
+    def hold() -> None:  # in a process of its own: a fork would inherit what SQLite knows of its own locks
+        held = [sqlite3.connect(path, isolation_level=None) for path in paths]
+        for connection in held:
+            connection.execute("begin immediate")
+        holds.touch()
+        time.sleep(LOCKED_SECONDS)
+
+    holder = forge.start(shop, hold, shop.root / "holder.log")
+    while not holds.exists():
+        time.sleep(0.05)
     child = forge.start(shop, bring_up, shop.root / "locked.log")
-    time.sleep(LOCKED_SECONDS)
-    for connection in held:
-        connection.execute("rollback")
-        connection.close()
+    forge.ended(holder, shop.root / "holder.log")
     ended = forge.ended(child, shop.root / "locked.log")
     if not ended.succeeded:
         outcome.wrong.append(f"it did not wait: {ended.said[-1500:]}")
