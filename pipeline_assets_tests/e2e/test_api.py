@@ -113,7 +113,7 @@ def test_answers_arrive_in_the_prediction_log_asset(client: httpx.Client, shop: 
     """An answer is a row of monitoring/prediction_log, once, however often the asset is materialised."""
     answer = ask(client, f"/v1/customers/{KNOWN}/recommendations?k=4")
     for _ in range(POLLS):
-        if any(answer["answer_id"] in file.read_text() for file in (shop.data_dir / "prediction_log").iterdir()):
+        if any(answer["answer_id"] in file.read_text() for file in (shop.data_dir / "prediction_log").glob("*")):
             break
         time.sleep(POLL_SECONDS)  # the log is written behind the answer
     with shop.opened() as pipeline:

@@ -57,10 +57,15 @@ def test_corrupt_configuration_file_is_one_line(tmp_path: Path) -> None:
 
 
 def test_no_delivery_is_one_line(tmp_path: Path) -> None:
-    """An empty folder of drops."""
-    done = Shop(tmp_path).command("run")
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: source: found no day has arrived")
+    """No folder of drops, then an empty one."""
+    missing = Shop(tmp_path).command("run")
+    (tmp_path / "drops").mkdir()
+    empty = Shop(tmp_path).command("run")
+    assert (missing.returncode, empty.returncode) == (2, 2)
+    assert missing.stderr.splitlines()[-1].startswith(
+        f"error: source.path {tmp_path / 'drops'}: found there is no folder"
+    )
+    assert empty.stderr.splitlines()[-1].startswith("error: source: found no day has arrived")
 
 
 def test_a_refused_delivery_names_column_and_file_and_keeps_the_rest(first_run: FirstRun, tmp_path: Path) -> None:

@@ -73,19 +73,22 @@ def began(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Began:
     """What was begun on a day that is not passed: marts, features, or labels of its purchases. It goes no further, so that each
     test finds the shop as it was."""
     begun: Began = []
-    replace_days = Lake.replace_days
+    replace_days, day_file = Lake.replace_days, Lake.day_file
 
     def build(_: Warehouse, _lake: Lake, days: list[date], *_rest: object) -> None:
         begun.extend(f"marts {day}" for day in days)
         raise WouldCompute
 
     def write(lake: Lake, table: str, rows: pyarrow.Table, days: list[date], *rest: Any, **more: Any) -> Any:
-        if not table.startswith(("features/", "training/")):
+        if not table.startswith("training/"):
             return replace_days(lake, table, rows, days, *rest, **more)
-        if table.startswith("features/") and BLOCKED in days:
+        return {day: SimpleNamespace(rows=0, digest="") for day in days}
+
+    def open_features(lake: Lake, table: str, schema: pyarrow.Schema, day: date) -> Any:
+        if day == BLOCKED:
             begun.append(f"features {BLOCKED}")
             raise WouldCompute
-        return {day: SimpleNamespace(rows=0, digest="") for day in days}
+        return day_file(lake, table, schema, day)
 
     def labels(purchases: pd.DataFrame) -> dict[str, set[str]]:
         used = {REDELIVERED} & set(purchases["event_date"])
@@ -94,6 +97,8 @@ def began(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Began:
 
     monkeypatch.setattr(Warehouse, "run", build)
     monkeypatch.setattr(Lake, "replace_days", write)
+    monkeypatch.setattr(Lake, "day_file", open_features)
+    monkeypatch.setattr(Lake, "replace_day", lambda *_: SimpleNamespace(rows=0, digest=""))
     # training: everything up to the labels is real; what Feast would add to them is not needed to see which were read
     monkeypatch.setattr(training_data, "targets_of", labels)
     monkeypatch.setattr(FeatureStoreResource, "apply", lambda _: None)
