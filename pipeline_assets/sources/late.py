@@ -14,18 +14,22 @@ from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.versions import stale_days
 from pipeline_assets.schemas.feeds import FEEDS, Feed
 from pipeline_assets.sources.batch import LandedBatch
-from pipeline_assets.sources.landing import landed_batches
+from pipeline_assets.sources.landing import landed_batches, unjudged
 
 
 def redelivered(
     changed_days: Callable[[Feed, Mapping[date, LandedBatch]], list[date]], lake: Lake, newest: date, look_back: int
 ) -> dict[date, list[str]]:
-    """Days of the last `look_back` whose deliveries are not what was landed: day -> feeds. A day that was never landed is not late."""
+    """Days of the last `look_back` whose deliveries are not what was landed and judged: day -> feeds.
+
+    A day that was never landed is not late. One that was landed again by a run that was killed before it was judged is.
+    """
     first = newest - timedelta(days=look_back)
     found: dict[date, list[str]] = {}
     for feed in FEEDS.values():
         landed = landed_batches(lake, feed, first, newest)
-        for day in changed_days(feed, landed) if landed else []:
+        changed = {*changed_days(feed, landed), *unjudged(lake, feed, first, newest)} if landed else set()
+        for day in changed:
             found.setdefault(day, []).append(feed.name)
     return dict(sorted(found.items()))
 

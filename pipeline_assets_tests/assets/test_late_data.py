@@ -96,6 +96,17 @@ def test_a_late_day_is_an_alert(desk: Desk, caplog: pytest.LogCaptureFixture) ->
     assert "docs/runbook.md#late-data" in caplog.text
 
 
+def test_a_correction_that_was_landed_and_never_judged_is_late(desk: Desk) -> None:
+    """The run was killed between landing and validation: the verdict is of the batch before, and the key is another than that run's."""
+    judged = Verdict("purchases", WEDNESDAY, "passed", 1, 1, 0, batch_id=f"first-{WEDNESDAY}")
+    desk.lake.record_verdicts([judged], "r", NOON + timedelta(hours=1))
+    assert requested(desk.tick()) == []
+    desk.landed(WEDNESDAY, "second", NOON + timedelta(hours=2))
+    found = desk.tick()
+    assert requested(found) == [("ingest", "2017-04-12")]
+    assert found.run_requests[0].run_key == "late-2017-04-12-second"
+
+
 def test_nothing_changed_is_a_reason(desk: Desk) -> None:
     """No run."""
     found = desk.tick()
