@@ -12,71 +12,46 @@ from collections.abc import Iterator
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from pipeline_assets.recommender.errors import NotEnoughData
-from pipeline_assets.recommender.stage import Stage
+from pipeline_assets.recommender.pairs import lines_as_of, pairs_of, to_table, types_of
+from pipeline_assets.recommender.stage import EPOCH, PLAN_DAYS, Columns, Stage, columns_of
 
 if TYPE_CHECKING:
     import duckdb
-
-# Half-lives in days: 90 is the best single decay for a personal counter on the sample (docs/design/evaluation.md); 21 follows changes of habit.
-SLOW, FAST = 90, 21
-PLAN_DAYS = 21  # a plan is known at most two weeks before it ends; older rows of the largest mart are not looked at
 
 # Of all customers. Keys of types and categories are in the order of their names.
 _COMMON = f"""
 create or replace temp macro exact_sum(x) as sum((x * 1e9)::bigint) / 1e9;
 create temp table product as
-    select product, product_id, department, category, type, brand,
-        case when category is not null then (dense_rank() over (order by category))::smallint end as category_key,
-        case when type is not null then (dense_rank() over (order by type))::smallint end as type_key
-    from (
-        select product, product_id, arg_max(department, event_date) as department, arg_max(category, event_date) as category,
-            arg_max(type, event_date) as type, arg_max(brand, event_date) as brand,
+    select * exclude (is_sellable) from (
+        select product, arg_max(department_key, event_date) as department_key, arg_max(category_key, event_date) as category_key,
+            arg_max(type_key, event_date) as type_key, arg_max(brand_key, event_date) as brand_key,
             arg_max(is_sellable, event_date) as is_sellable
-        from dim_products join known_product using (product_id) where event_date <= $as_of group by product, product_id
+        from known_version where event_date <= $as_of group by product
     ) where is_sellable order by product;
 create temp table shown as
-    select product, store_id, max(valid_from <= $target and valid_to >= $target) as is_now,
-        max(case when valid_from <= $target and valid_to >= $target and display_placement is not null then 1 else 0 end) as on_display,
-        max(case when valid_from <= $target and valid_to >= $target and mailer_placement is not null then 1 else 0 end) as in_mailer,
-        max(case when valid_to < $target and mailer_placement is not null then 1 else 0 end) as was_in_mailer
-    from fct_store_promotions join product using (product_id)
-    where event_date between $as_of - {PLAN_DAYS} and $as_of and valid_to >= $target - 7
-    group by product, store_id;
+    select product, store, max(case when is_now then is_display else 0 end) as on_display,
+        max(case when is_now then is_mailer else 0 end) as in_mailer, max(case when valid_to < $target then is_mailer else 0 end) as was_in_mailer
+    from (
+        select product, store, valid_to, is_display, is_mailer, valid_from <= $target and valid_to >= $target as is_now from $plan
+        where event_date between $as_of - {PLAN_DAYS} and $as_of and valid_to >= $target - 7
+    ) semi join product using (product) group by product, store;
 create temp table mailed as
     select distinct customer, campaign_id
     from fct_campaign_mailings join known_customer using (customer_id)
     where event_date <= $as_of and valid_from <= $target + 6 and valid_to >= $target;
 """
 
-# Of the customers of one bucket, from their purchases, which are read once. Columns that are features and nothing else are floats already.
-_COUNTED = f"""
-create temp table line as
-    select customer, product, type_key, category_key, order_id, store_id, quantity, amount, discount, is_promoted, age,
-        (exp(-age * ln(2) / {FAST}) * 1e9)::integer as fast, (exp(-age * ln(2) / {SLOW}) * 1e9)::integer as slow
-    from (select *, ($as_of - event_date + 1)::smallint as age from $lines where event_date <= $as_of) join product using (product);
-create temp table pair as
-    select customer, product, any_value(type_key) as type_key, any_value(category_key) as category_key, count(*)::integer as n_orders,
-        (count(*) filter (age <= 28))::integer as n_orders_28d, (count(*) filter (age <= 91))::integer as n_orders_91d,
-        (sum(fast) / 1e9)::float as decayed_fast, sum(slow) / 1e9 as decayed_slow,
-        min(age) as days_since_last, max(age) as days_since_first,
-        (sum(quantity) / 1e9 / count(*))::float as quantity_mean, (sum(amount) / 1e9 / count(*))::float as amount_mean,
-        avg(is_promoted)::float as promoted_share,
-        (sum(discount) / 1e9 / nullif(sum(discount) / 1e9 + sum(amount) / 1e9, 0))::float as discount_share
-    from line group by customer, product;
+# Of the customers of one bucket, from their lines and pairs (pairs.py).
+_COUNTED = """
 create temp table home_store as
-    select customer, arg_max(store_id, (n, store_id)) as store_id
-    from (select customer, store_id, count(distinct order_id) as n from line where store_id is not null group by all) group by customer;
-create temp table affinity as
-    select customer, type_key, type_days, type_decayed, type_days_since_last, (last - type_days_since_last) / nullif(type_days - 1, 0) as type_gap_days
-    from (
-        select customer, type_key, exact_sum(decayed_slow) as type_decayed, min(days_since_last) as type_days_since_last, max(days_since_first) as last
-        from pair group by customer, type_key
-    ) join (select customer, type_key, count(distinct age) as type_days from line group by customer, type_key) as days
-        using (customer, type_key);
+    select customer, arg_max(store, (n, store)) as store
+    from (select customer, store, count(distinct order_id) as n from line where store >= 0 group by all) group by customer;
 create temp table category_affinity as
     select customer, category_key, exact_sum(decayed_slow) as category_decayed, min(days_since_last) as category_days_since_last
-    from pair group by customer, category_key;
+    from pair where category_key >= 0 group by customer, category_key;
 create temp table shopper as
     select customer, n_orders, n_orders_28d, days_since_last_order, days_since_first_order,
         (days_since_first_order - days_since_last_order) / nullif(days - 1, 0) as order_gap_days,
@@ -125,7 +100,7 @@ create temp table mailing as
     select customer, campaign_id from mailed join customer using (customer);
 create temp table offer as
     select distinct campaign_id, product
-    from fct_coupons join product using (product_id)
+    from fct_coupons join known_product using (product_id) semi join product using (product)
     where event_date <= $as_of and campaign_id in (select campaign_id from mailing);
 """
 
@@ -142,16 +117,17 @@ create temp table item as
         select product, sum(on_display) as display_stores, sum(in_mailer) as mailer_stores,
             max(case when in_mailer = 1 and was_in_mailer = 0 then 1 else 0 end) as is_new_in_mailer
         from shown group by product
-    ), stores as (select nullif(count(distinct store_id), 0) as n from shown)
+    ), stores as (select nullif(count(distinct store), 0) as n from shown)
     select product.*, orders_7d, orders_28d, orders_91d, customers_91d, days_since_last_sale, days_since_first_sale,
         price_28d, price_7d, price_all, promoted_share, n_buyers, repeat_rate,
         coalesce(display_stores, 0) / stores.n as display_share, coalesce(mailer_stores, 0) / stores.n as mailer_share,
         coalesce(is_new_in_mailer, 0) as is_new_in_mailer,
-        sum(orders_28d) over (partition by type) as type_orders_28d
+        sum(orders_28d) over (partition by type_key) as type_orders_28d
     from product left join sold using (product) left join shown_now using (product) cross join stores;
 """
 
-_KEPT = ("pair", "home_store", "affinity", "category_affinity", "shopper")  # of a bucket, until its candidates are made
+# Of a bucket, until its candidates are made: tables, and arrays that are shown to SQL as views.
+_TABLES, _ARRAYS = ("home_store", "category_affinity", "shopper"), ("pair", "affinity")
 
 
 class Snapshot:
@@ -174,11 +150,11 @@ class Snapshot:
         self.con, self.as_of, self.stage = con, as_of, stage or Stage(con, as_of)
         self._run(_COMMON)
         for bucket in range(self.stage.n_buckets):
-            self._run(_COUNTED, bucket)
+            self._count(bucket)
             con.execute(f"create or replace temp table item_part as {_MORE if bucket else _PART}")
             if self.stage.n_buckets > 1:
-                self.stage.keep(bucket, _KEPT)
-        con.execute("drop table line")
+                self.stage.keep(bucket, (*_TABLES, *_ARRAYS))
+        con.unregister("line")
         self._run(_ITEM)
         self._counted: int = self.stage.n_buckets - 1
         self._bucket: int | None = None
@@ -191,11 +167,32 @@ class Snapshot:
                 fix="materialise the warehouse first",
             )
 
+    def _count(self, bucket: int) -> None:
+        """The tables of one bucket's customers, from its lines, which are read once."""
+        known = self.con.sql("select product, type_key, category_key from product").fetchnumpy()
+        is_sellable = np.zeros(len(self.stage.product_ids), dtype=bool)
+        is_sellable[known["product"]] = True
+        keys = {}
+        for name in ("type_key", "category_key"):
+            keys[name] = np.full(len(is_sellable), -1, dtype=np.int32)
+            keys[name][known["product"]] = np.ma.filled(known[name], -1)
+        line = lines_as_of(self.stage.lines(bucket), (self.as_of - EPOCH).days, is_sellable, **keys)
+        pair = pairs_of(line)
+        self.con.register("line", to_table(line))
+        self._show({"pair": pair, "affinity": types_of(line, pair)})
+        self._run(_COUNTED)
+
+    def _show(self, arrays: dict[str, Columns]) -> None:
+        self.arrays = arrays
+        for name, columns in arrays.items():
+            self.con.register(name, to_table(columns))
+
     def load(self, bucket: int) -> None:
         """Make `bucket` the one that the tables of customers hold."""
         if bucket != self._counted:
-            for name in _KEPT:
+            for name in _TABLES:
                 self._run(f"create temp table {name} as select * from {self.stage.kept(bucket, name)}")
+            self._show({name: columns_of(self.con.sql(f"from {self.stage.kept(bucket, name)}")) for name in _ARRAYS})
             self._counted = bucket
         if bucket != self._bucket:
             self._run(_LOADED, bucket)
@@ -210,9 +207,7 @@ class Snapshot:
     def _run(self, script: str, bucket: int = 0) -> None:
         """Run statements, replacing the tables that they create."""
         values = {"as_of": self.as_of, "target": self.as_of + timedelta(days=1), "bucket": bucket}
-        for statement in script.replace("$lines", self.stage.lines(bucket)).split(";\n"):
-            if not statement.strip():
-                continue
+        for statement in filter(str.strip, script.replace("$plan", self.stage.plan).split(";\n")):
             words = statement.split(maxsplit=4)
             if words[:3] == ["create", "temp", "table"]:
                 self.con.execute(f"drop table if exists temp.{words[3]}")

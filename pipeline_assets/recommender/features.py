@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import pandas as pd
 import pyarrow
 
 from pipeline_assets.recommender.aggregates import Snapshot
 from pipeline_assets.recommender.candidates import candidates, similar_products
-from pipeline_assets.recommender.packing import F32, pack_groups
+from pipeline_assets.recommender.packing import pack_groups
+from pipeline_assets.recommender.pair_features import PairFeatures
 from pipeline_assets.recommender.retriever import Neighbours
 
 PAIR_FEATURES: tuple[str, ...] = (
@@ -79,6 +79,7 @@ PRODUCT_FEATURES: tuple[str, ...] = (
     "product_is_new_in_mailer",  # in a mailer next week, not this week
     "product_type_orders_28d",
 )
+HIERARCHY = ("department", "category", "type", "brand")
 MODEL_FEATURES: tuple[str, ...] = PAIR_FEATURES + CUSTOMER_FEATURES + PRODUCT_FEATURES
 
 
@@ -99,12 +100,18 @@ def product_features(snapshot: Snapshot) -> pyarrow.Table:
     columns = ", ".join(
         f"({expressions.get(name, name.removeprefix('product_'))})::float as {name}" for name in PRODUCT_FEATURES
     )
-    return snapshot.con.sql(
+    found = snapshot.con.sql(
         f"""
-        select product_id, department, category, type, brand, {columns} from item
-        where n_buyers > 0 or mailer_share > 0 or display_share > 0 order by product_id
+        select product, department_key, category_key, type_key, brand_key, {columns} from item
+        where n_buyers > 0 or mailer_share > 0 or display_share > 0 order by product
         """
     ).to_arrow_table()
+    text = {"product_id": snapshot.stage.product_ids.take(found["product"].combine_chunks())}
+    text |= {name: snapshot.stage.names.take(found[f"{name}_key"].combine_chunks()) for name in HIERARCHY}
+    return pyarrow.table(text | {name: found[name] for name in PRODUCT_FEATURES})
+
+
+_CUSTOMERS_AT_ONCE = 256  # whose columns are looked up together: 27 of them for 60,000 candidates stay in cache
 
 
 def customer_product_features(snapshot: Snapshot, similar: Neighbours | None = None) -> pyarrow.Table:
@@ -115,71 +122,20 @@ def customer_product_features(snapshot: Snapshot, similar: Neighbours | None = N
     Args:
         similar: `similar_products` of the snapshot, where it is known already.
     """
-    named = candidates(snapshot, similar)
-    named["position"] = np.arange(len(named), dtype=np.int32)
-    snapshot.con.register("named", named)
-    columns = ", ".join(f"{name}::float as {name}" for name in PAIR_FEATURES)
-    reader = snapshot.con.sql(f"select position, {columns} from ({_PAIR_QUERY})").to_arrow_reader(_ROWS_AT_ONCE)
-    matrix = np.empty((len(named), len(PAIR_FEATURES)), dtype=np.float32)
-    for batch in (
-        reader
-    ):  # rows come in the order of the joins; a few at a time, so that the rows that are being filled stay in cache
-        block = np.empty((len(batch), len(PAIR_FEATURES)), dtype=np.float32)
-        for column, name in enumerate(PAIR_FEATURES):
-            block[:, column] = batch[name].to_numpy(zero_copy_only=False)  # nulls become NaN
-        matrix[batch["position"].to_numpy()] = block
-    snapshot.con.unregister("named")
-    return _packed(snapshot, named, matrix)
-
-
-_ROWS_AT_ONCE = 2048  # 27 columns of them are 0.2 MB; 8192 rows fill the matrix at less than half the speed
-
-
-_PAIR_QUERY = """
-    select named.position,
-        pair.n_orders as pair_n_orders, pair.n_orders_28d as pair_n_orders_28d, pair.n_orders_91d as pair_n_orders_91d,
-        pair.decayed_fast as pair_decayed_fast, pair.decayed_slow as pair_decayed_slow,
-        pair.n_orders / shopper.n_orders as pair_order_share,
-        pair.days_since_last as pair_days_since_last, pair.days_since_first as pair_days_since_first,
-        (pair.days_since_first - pair.days_since_last) / nullif(pair.n_orders - 1, 0) as pair_gap_days,
-        pair.days_since_last / nullif(pair_gap_days, 0) as pair_overdue,
-        pair.quantity_mean as pair_quantity_mean, pair.amount_mean as pair_amount_mean,
-        pair.promoted_share as pair_promoted_share, pair.discount_share as pair_discount_share,
-        named.place as pair_place, named.source as pair_source,
-        affinity.type_days as pair_type_days, affinity.type_decayed as pair_type_decayed,
-        pair.decayed_slow / affinity.type_decayed as pair_type_share,
-        affinity.type_days_since_last as pair_type_days_since_last,
-        affinity.type_days_since_last / nullif(affinity.type_gap_days, 0) as pair_type_overdue,
-        category_affinity.category_decayed as pair_category_decayed,
-        category_affinity.category_days_since_last as pair_category_days_since_last,
-        named.knn_score as pair_knn_score,
-        case when plan.store_id is not null then coalesce(shown.on_display, 0) end as pair_store_display,
-        case when plan.store_id is not null then coalesce(shown.in_mailer, 0) end as pair_store_mailer,
-        case when coupon.product is not null then 1 else 0 end as pair_has_coupon
-    from named
-    join item using (product)
-    left join pair on pair.customer = named.customer and pair.product = named.product
-    left join shopper on shopper.customer = named.customer
-    left join affinity on affinity.customer = named.customer and affinity.type_key = item.type_key
-    left join category_affinity on category_affinity.customer = named.customer and category_affinity.category_key = item.category_key
-    left join home_store on home_store.customer = named.customer
-    left join (select distinct store_id from shown) as plan on plan.store_id = home_store.store_id
-    left join shown on shown.store_id = home_store.store_id and shown.product = named.product
-    left join (
-        select distinct named.customer, named.product
-        from named join mailing on mailing.customer = named.customer
-        join offer on offer.campaign_id = mailing.campaign_id and offer.product = named.product
-    ) as coupon on coupon.customer = named.customer and coupon.product = named.product
-"""
-
-
-def _packed(snapshot: Snapshot, named: pd.DataFrame, matrix: F32) -> pyarrow.Table:
     customers = snapshot.con.sql("select customer, customer_id from customer order by customer").to_arrow_table()
     keys = customers["customer"].to_numpy()
-    edges = np.append(np.searchsorted(named["customer"].to_numpy(), keys), len(named))
-    products = snapshot.con.sql("select product, product_id from product order by product").to_arrow_table()
-    positions = np.searchsorted(products["product"].to_numpy(), named["product"].to_numpy())
-    ids = products["product_id"].combine_chunks().take(pyarrow.array(positions))
+    named = candidates(snapshot, similar)
+    edges, looked_up = (
+        np.append(np.searchsorted(named["customer"].to_numpy(), keys), len(named)),
+        PairFeatures(snapshot, keys),
+    )
+    matrix = np.empty((len(named), len(PAIR_FEATURES)), dtype=np.float32)
+    for start in range(0, len(keys), _CUSTOMERS_AT_ONCE):
+        rows = slice(*edges[[start, min(start + _CUSTOMERS_AT_ONCE, len(keys))]])
+        columns = looked_up.of(named.iloc[rows])
+        for column, name in enumerate(PAIR_FEATURES):
+            matrix[rows, column] = columns[name]
+    ids = snapshot.stage.product_ids.take(pyarrow.array(named["product"].to_numpy()))
     return pyarrow.table(
         {
             "customer_id": customers["customer_id"],

@@ -38,7 +38,7 @@ def build_features(
         for part in ("spill", "stage"):
             (folder / part).mkdir()
         with marts_as_of(lake, max(days), threads=1, first=min(days), folder=folder / "spill") as con:
-            stage = Stage(con, max(days), folder / "stage", bucket_rows)
+            stage = Stage(con, max(days), folder / "stage", bucket_rows, min(days))
             for day in days:
                 written = _one_day(lake, Snapshot(con, day, stage), names, run_id, inputs)
                 for table, content in written.items():

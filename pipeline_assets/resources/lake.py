@@ -43,6 +43,10 @@ KEEP_HISTORY = {
     "delta.deletedFileRetentionDuration": "interval 36500 days",
 }
 
+# Arrow's own allocator keeps what it frees: landing 56 days of exposures peaked at 995 MB with it and at 838 with the C library's, in 10 %
+# less CPU time (fewer page faults).
+pyarrow.set_memory_pool(pyarrow.system_memory_pool())
+
 _BLOB_ROWS = 512  # of a row group, which a writer holds in memory: a customer's packed candidates are 40 kB
 
 

@@ -13,7 +13,7 @@ from pipeline_assets.recommender.aggregates import Snapshot
 from pipeline_assets.recommender.errors import NotEnoughData
 from pipeline_assets_tests import scenario
 
-NAMED = "join product using (product) join customer using (customer)"
+NAMED = "join known_product using (product) join customer using (customer)"
 
 
 @pytest.fixture(scope="module")
@@ -41,14 +41,18 @@ def pair(con: duckdb.DuckDBPyConnection, customer: str, product: str, columns: s
 
 def test_products_are_those_that_are_known_and_sellable(con: duckdb.DuckDBPyConnection) -> None:
     """fuel never was, cola is no longer (02-01), jam is not known yet (02-20); milk's change of 02-21 is not seen."""
-    known = rows(con, "select product_id, category from product order by product")
+    known = rows(
+        con,
+        """select product_id, name from product join known_product using (product) join known_name on key = category_key
+        order by product""",
+    )
     assert [name for name, _ in known] == ["bread", "cheese", "lite", "milk", "rolls", "salt", "soap", "tea", "wine"]
     assert dict(known)["milk"] == "MILK"
 
 
 def test_product_was_sellable_until_its_change(shared: duckdb.DuckDBPyConnection) -> None:
     """As of 01-31 cola is still there with ann's purchase; on 02-01 it is gone."""
-    count = "select coalesce(sum(n_orders), 0) from pair join product using (product) where product_id = 'cola'"
+    count = "select coalesce(sum(n_orders), 0) from pair join known_product using (product) where product_id = 'cola'"
     Snapshot(shared, date(2017, 1, 31))
     assert rows(shared, count) == [(1,)]
     Snapshot(shared, date(2017, 2, 1))
@@ -107,8 +111,8 @@ def test_promotion_and_discount_shares(con: duckdb.DuckDBPyConnection) -> None:
 def test_type_affinity_counts_days_of_the_type(con: duckdb.DuckDBPyConnection) -> None:
     """bob bought the type BREAD on two days: bread at age 49, rolls at age 1; 48 days between."""
     query = """select type_days, type_decayed, type_days_since_last, type_gap_days from affinity
-        join customer using (customer) join (select distinct type_key, type from product) using (type_key)
-        where customer_id = 'bob' and type = 'BREAD'"""
+        join customer using (customer) join known_name on key = type_key
+        where customer_id = 'bob' and name = 'BREAD'"""
     days, decayed, since, gap = rows(con, query)[0]
     assert (days, since, gap) == (2, 1, 48.0)
     assert decayed == pytest.approx(0.5 ** (49 / 90) + 0.5 ** (1 / 90), rel=1e-8)
@@ -116,14 +120,17 @@ def test_type_affinity_counts_days_of_the_type(con: duckdb.DuckDBPyConnection) -
 
 def test_home_store_is_where_most_orders_were(con: duckdb.DuckDBPyConnection) -> None:
     """bob: two orders at s1, one at s2; later visits of cleo to s1 do not count."""
-    found = rows(con, "select customer_id, store_id from home_store join customer using (customer) order by 1")
+    found = rows(
+        con,
+        "select customer_id, store_id from home_store join customer using (customer) join known_store using (store) order by 1",
+    )
     assert found == [("ann", "s1"), ("bob", "s1"), ("cleo", "s2")]
 
 
 def test_plan_of_next_week_is_shown_and_last_week_is_remembered(con: duckdb.DuckDBPyConnection) -> None:
     """Columns: on display, in mailer, was in mailer. soap's week ended eight days before T: forgotten."""
     columns = "product_id, store_id, on_display, in_mailer, was_in_mailer"
-    query = f"select {columns} from shown join product using (product) order by 1"
+    query = f"select {columns} from shown join known_product using (product) join known_store using (store) order by 1"
     assert rows(con, query) == [
         ("bread", "s1", 1, 1, 0), ("cheese", "s1", 0, 1, 0), ("milk", "s1", 0, 1, 1), ("tea", "s2", 0, 1, 0)
     ]  # fmt: skip
@@ -132,12 +139,16 @@ def test_plan_of_next_week_is_shown_and_last_week_is_remembered(con: duckdb.Duck
 def test_coupons_are_those_of_mailings_that_are_valid_next_week(con: duckdb.DuckDBPyConnection) -> None:
     """k1 of bob starts on T; k2 of ann ended the day before; ann's k1 is known too late."""
     assert rows(con, "select customer_id, campaign_id from mailing join customer using (customer)") == [("bob", "k1")]
-    assert rows(con, "select campaign_id, product_id from offer join product using (product)") == [("k1", "cheese")]
+    assert rows(con, "select campaign_id, product_id from offer join known_product using (product)") == [
+        ("k1", "cheese")
+    ]
 
 
 def test_item_prices_and_repeat_rate(con: duckdb.DuckDBPyConnection) -> None:
     """soap: 3.0 in 28 days (discounted), (8 + 3) / 3 ever, bought again by its one buyer; bread by ann, not by bob."""
-    query = "select price_28d, price_all, repeat_rate from item where product_id = '{}'"
+    query = (
+        "select price_28d, price_all, repeat_rate from item join known_product using (product) where product_id = '{}'"
+    )
     assert rows(con, query.format("soap")) == [(3.0, pytest.approx(11 / 3), 1.0)]
     assert rows(con, query.format("bread")) == [(1.0, 1.0, 0.5)]
 
@@ -157,14 +168,14 @@ def test_no_sellable_purchase_is_refused_naming_the_day(shared: duckdb.DuckDBPyC
 
 
 def test_every_table_is_the_same_without_the_future(con: duckdb.DuckDBPyConnection) -> None:
-    """All sixteen tables from the whole world equal those from the world that ends on AS_OF."""
+    """All seventeen tables, and the counts of pairs and types, from the whole world equal those from the world that ends on AS_OF."""
     with duckdb.connect(config={"threads": 1}) as past:
         scenario.register_marts(past, scenario.until(scenario.feeds(), scenario.AS_OF))
         Snapshot(past, scenario.AS_OF)
         tables = [name for (name,) in rows(past, "select table_name from duckdb_tables() where temporary")]
-        assert len(tables) == 16
-        for name in tables:
-            query = f"select * from temp.{name} order by all"
+        assert len(tables) == 17
+        for name in (*tables, "pair", "affinity"):
+            query = f"select * from {name} order by all"
             assert rows(con, query) == rows(past, query), name
 
 

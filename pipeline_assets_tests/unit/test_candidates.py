@@ -30,7 +30,7 @@ def named(snapshot: Snapshot) -> pd.DataFrame:
     frame = candidates(snapshot)
     snapshot.con.register("found", frame)
     query = """select customer_id, product_id, source, place, knn_score
-        from found join customer using (customer) join product using (product) order by customer_id, source, place"""
+        from found join customer using (customer) join known_product using (product) order by customer_id, source, place"""
     result = snapshot.con.sql(query).df()
     snapshot.con.unregister("found")
     return result.assign(source=[SOURCES[source] for source in result["source"]])
