@@ -160,7 +160,35 @@ class Loop:
         with _storage_of_runs(self._settings.data_dir):
             return self._bring_up()
 
-    def _bring_up(self) -> date:
+    def prepare(self, last: date, cutoffs: Callable[[Lake], Sequence[date]]) -> None:
+        """Land, validate and build what is missing up to `last`, and features as of the days of `cutoffs`. Nothing is trained or served.
+
+        Args:
+            cutoffs: asked when the data are there.
+
+        Raises:
+            SourceError: `last` has not arrived.
+            RunFailed: from the first run that failed; a later pass goes on there.
+        """
+        with _storage_of_runs(self._settings.data_dir):
+            source, days = self._arrived()
+            if last not in days:
+                raise SourceError(
+                    f"business day {last}",
+                    found=f"{len(days)} days have arrived, from {days[0]} to {days[-1]}",
+                    wanted="a day that has arrived",
+                    fix="choose another day, or move calendar.until",
+                )
+            days = [day for day in days if day <= last]
+            self._tidy()
+            try:
+                self._ingest(days, self._late(source, last))
+                self._end_workers()
+                self._features(cutoffs(local_lake(self._settings.data_dir)))
+            finally:
+                self._end_workers()
+
+    def _arrived(self) -> tuple[Source, list[date]]:
         source = build_source(self._settings, datetime.now().astimezone())
         days = source.arrived_days()
         if not days:
@@ -170,11 +198,19 @@ class Loop:
                 wanted="at least one business day",
                 fix="check source.path and the clock",
             )
-        day = days[-1]
+        return source, days
+
+    def _tidy(self) -> None:
+        """Report runs that were killed, and remove what killed writers left."""
         if lost := end_lost_runs(self._instance):
             self._say(f"{len(lost)} runs were killed and never ended; they are reported as failed")
         if removed := sweep(local_lake(self._settings.data_dir), datetime.now(UTC) - KILLED_WRITERS):
             self._say(f"removed {len(removed)} files that a killed run had left")
+
+    def _bring_up(self) -> date:
+        source, days = self._arrived()
+        day = days[-1]
+        self._tidy()
         try:
             self._ingest(days, self._late(source, day))
             self._end_workers()

@@ -219,9 +219,14 @@ class Settings(_Section):
         return self.stores.online_store or {"type": "sqlite", "path": str(self.data_dir / "online_store.db")}
 
     @property
+    def recorded(self) -> dict[str, dict[str, Any]]:
+        """The sections that can change a model, as they are kept with it: section -> key -> value."""
+        return self.model_dump(mode="json", include={"calendar", "validation", "training"})
+
+    @property
     def digest(self) -> str:
         """SHA-256 of what can change a model: everything but places and servers."""
-        kept = self.model_dump(mode="json", include={"calendar", "validation", "training"})
+        kept = self.recorded
         kept["calendar"].pop("until")
         kept["calendar"].pop("late_days")
         kept["training"].pop("threads")
@@ -368,5 +373,19 @@ def with_until(day: date) -> Settings:
 def with_data_dir(folder: Path) -> Settings:
     """The settings of this process, and of those it starts, with everything that is written in `folder`."""
     os.environ[f"{PREFIX}DATA_DIR"] = str(folder)
+    get_settings.cache_clear()
+    return get_settings()
+
+
+def with_values(sections: Mapping[str, Mapping[str, Any]]) -> Settings:
+    """The settings of this process, and of those it starts, with other values of some keys: section -> key -> value.
+
+    Raises:
+        ConfigurationError: a value is not allowed; it names the variable.
+    """
+    for section, values in sections.items():
+        for key, value in values.items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            os.environ[f"{PREFIX}{section}__{key}".upper()] = "none" if value is None else text
     get_settings.cache_clear()
     return get_settings()

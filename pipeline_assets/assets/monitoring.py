@@ -11,6 +11,7 @@ from pipeline_assets.monitoring.drift import DriftPolicy
 from pipeline_assets.monitoring.quality import QualityPolicy
 from pipeline_assets.monitoring.summary import drift_plot, drift_table, quality_table
 from pipeline_assets.partitions import daily
+from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.monitoring_run import drift_of, land_prediction_log, quality_of
 from pipeline_assets.settings import get_settings
@@ -97,7 +98,8 @@ def drift_policy() -> DriftPolicy:
 )
 def quality_report(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
     def one_day(day: date) -> dict[str, Any]:
-        history, decision = quality_of(lake, day, get_settings(), QualityPolicy(), context.run.run_id)
+        door = Door(lake, "monitoring", context.run.run_id, datetime.now(UTC), get_settings().calendar.holdout_start)
+        history, decision = quality_of(lake, day, get_settings(), QualityPolicy(), context.run.run_id, door)
         return {
             "verdict": decision.verdict,
             "reasons": bullets(decision.reasons),

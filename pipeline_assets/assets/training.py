@@ -8,6 +8,7 @@ import dagster as dg
 from pipeline_assets.assets.common import ML_TEAM, each_day, png
 from pipeline_assets.partitions import daily
 from pipeline_assets.resources.feature_store import FeatureStoreResource
+from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.training_data import TRAINING_INPUTS, TRAINING_SET, build_training_set, training_weeks
 from pipeline_assets.resources.training_run import train_and_log
@@ -52,7 +53,8 @@ def training_set(
     def one_day(day: date) -> dict[str, Any]:
         weeks = training_weeks(lake, day, get_settings())
         inputs = lake.versions(TRAINING_INPUTS)
-        table = build_training_set(lake, feature_store, day, weeks, get_settings().training, context.log.info)
+        door = Door(lake, "training", context.run.run_id, datetime.now(UTC), get_settings().calendar.holdout_start)
+        table = build_training_set(lake, feature_store, day, weeks, get_settings().training, context.log.info, door)
         content = lake.replace_days(TRAINING_SET, table, [day], context.run.run_id, inputs=inputs)[day]
         return {
             "dagster/row_count": content.rows,

@@ -1,7 +1,6 @@
 """One evaluation: challenger, champion and baselines on the same customers of the newest complete weeks, and the gate's decision.
 
-The door to the holdout is here: evaluating a week that starts on or after `calendar.holdout_start` is recorded in
-`ledger/holdout_reads`, each time.
+Labels are read through a door (holdout.py): evaluating a week of the holdout is recorded, each time.
 """
 
 from __future__ import annotations
@@ -31,6 +30,7 @@ from pipeline_assets.recommender.report import (
 )
 from pipeline_assets.recommender.training_set import targets_of
 from pipeline_assets.resources.feature_store import FeatureStoreResource
+from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.tracking import Tracking
 from pipeline_assets.resources.training_data import (
@@ -65,18 +65,6 @@ class Evaluation:
     html_path: Path
     card: str
     plots: Mapping[str, bytes]
-
-
-def _record_holdout(lake: Lake, weeks: Sequence[date], settings: Settings, run_id: str, recorded_at: datetime) -> int:
-    start = settings.calendar.holdout_start
-    read = [week for week in weeks if start and week + timedelta(days=1) >= start]
-    if read:
-        rows = [
-            {"week": week, "dagster_run_id": run_id, "purpose": "evaluation", "recorded_at": recorded_at}
-            for week in read
-        ]
-        lake.append("ledger/holdout_reads", pyarrow.Table.from_pylist(rows))
-    return len(read)
 
 
 def _slates(
@@ -130,7 +118,8 @@ def evaluate(
     seen = date.fromisoformat(champion.tags["trained_through"]) if champion else weeks.evaluation[0]
     days = tuple(week for week in weeks.evaluation if week >= min(seen, weeks.evaluation[-1]))
     require_features(lake, days)
-    holdout_reads = _record_holdout(lake, days, settings, dagster_run_id, recorded_at)
+    horizon = settings.training.horizon_days
+    door = Door(lake, "evaluation", dagster_run_id, recorded_at, settings.calendar.holdout_start)
     boosters = {"challenger": lightgbm.Booster(model_str=tracking.model_text(run_id))}
     if champion:
         boosters["champion"] = lightgbm.Booster(model_str=tracking.model_text(champion.run_id))
@@ -139,7 +128,7 @@ def evaluate(
     covered: list[float] = []
     scores, labels, first = [], [], 0
     for week_day in days:
-        targets = targets_of(window_purchases(lake, week_day, settings.training.horizon_days))
+        targets = targets_of(window_purchases(lake, week_day, horizon, door))
         purchases = sellable_purchases(lake, settings.calendar.first_day, week_day, week_day)
         history = purchases[["customer_id", "product_id"]].drop_duplicates()
         customers = sorted(set(targets["customer_id"]) & set(customer_ids(lake, week_day)))
@@ -207,7 +196,7 @@ def evaluate(
             "MLflow run": run_id,
             "training data digest": str(trained["training_set_digest"]),
             "commit": str(trained["commit"]),
-            "holdout weeks read": str(holdout_reads),
+            "holdout weeks read": str(len(door.held_out(days, horizon))),
         },
         {"All methods, the same customers": leaderboard},
         plots,

@@ -24,6 +24,7 @@ from pipeline_assets.monitoring.drift import (
 from pipeline_assets.monitoring.evidently_report import drift_report
 from pipeline_assets.monitoring.quality import QualityDecision, QualityPolicy, quality_decision, realised_quality
 from pipeline_assets.recommender.errors import NotEnoughData
+from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.settings import Settings
 
@@ -128,7 +129,7 @@ def previous_verdicts(lake: Lake, day: date, days: int) -> list[str]:
 
 
 def quality_of(
-    lake: Lake, day: date, settings: Settings, policy: QualityPolicy, run_id: str
+    lake: Lake, day: date, settings: Settings, policy: QualityPolicy, run_id: str, door: Door
 ) -> tuple[pd.DataFrame, QualityDecision]:
     """What became of the batch recommendations of the last weeks, judged against the champion's promotion figure."""
     first = day - timedelta(days=policy.lookback_days + settings.training.horizon_days)
@@ -137,13 +138,15 @@ def quality_of(
     ).to_pandas()
     by_day = {d: frame.drop(columns="event_date") for d, frame in slates.groupby("event_date")}
     labels = lake.passed_days(["purchases"], first, day)
+    horizon = settings.training.horizon_days
+    door.enter([d for d in by_day if d + timedelta(days=horizon) <= day], horizon)  # windows that are over are judged
     purchases = lake.read(
         "warehouse/fct_purchases",
         settings.calendar.first_day,
         day,
         ["customer_id", "product_id", "event_date", "amount"],
     ).to_pandas()
-    history = realised_quality(by_day, purchases, settings.training.horizon_days, day, 10, label_days=labels)
+    history = realised_quality(by_day, purchases, horizon, day, 10, label_days=labels)
     decision = quality_decision(history, _champion_ndcg(lake), policy)
     row = {
         "event_date": day,

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 from pipeline_assets.recommender.errors import NotEnoughData
 from pipeline_assets.resources.content import DayContent, contents
 from pipeline_assets.resources.feature_store import FeatureStoreResource
+from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Commit, Lake, local_lake
 from pipeline_assets.resources.training_data import FEATURE_TABLES, TRAINING_SET, build_training_set, training_weeks
 from pipeline_assets.resources.versions import content_at
@@ -90,7 +91,8 @@ def rebuild_training_set(
     for table in FEATURE_TABLES:
         copy_version(lake, table, commit.inputs[table], copy, {*weeks.training, *weeks.early_stopping})
         say(f"{table} restored at version {commit.inputs[table]}")
-    rows = build_training_set(copy, FeatureStoreResource(), day, weeks, there.training, say)
+    door = Door(lake, "rebuild", commit.run_id, datetime.now(UTC), settings.calendar.holdout_start)
+    rows = build_training_set(copy, FeatureStoreResource(), day, weeks, there.training, say, door)
     now: Mapping[str, int] = lake.versions(commit.inputs)
     return Rebuilt(
         commit.version,

@@ -161,12 +161,13 @@ def log_training(
     tags: Mapping[str, str],
     images: Mapping[str, bytes],
     dataset: Mapping[str, str],
+    texts: Mapping[str, str],
 ) -> str:
     """Log one training run into the active MLflow run, end it, and return its id.
 
     Args:
         mlflow: dagster-mlflow's resource: the mlflow module with this Dagster run's MLflow run active.
-        images: file name -> PNG bytes. dataset: name and digest of the training set.
+        images: file name -> PNG bytes. dataset: name and digest of the training set. texts: file name -> text, beside the model.
     """
     import io
 
@@ -186,7 +187,8 @@ def log_training(
     mlflow.set_tags(dict(tags))
     source = HTTPDatasetSource(dataset["uri"])
     mlflow.log_input(MetaDataset(source, name=dataset["name"], digest=dataset["digest"][:36]), context="training")
-    mlflow.log_text(text, MODEL_FILE)
+    for name, content in {**texts, MODEL_FILE: text}.items():
+        mlflow.log_text(content, name)
     for name, image in images.items():
         mlflow.log_image(Image.open(io.BytesIO(image)), name)
     lock = PROJECT_ROOT / "requirements.lock"

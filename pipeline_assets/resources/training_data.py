@@ -14,6 +14,7 @@ from pipeline_assets.recommender.errors import BlockedPartition, NotEnoughData
 from pipeline_assets.recommender.split import Weeks, weeks_before
 from pipeline_assets.recommender.training_set import Catalogue, label_week, targets_of
 from pipeline_assets.resources.feature_store import FeatureStoreResource
+from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import VERDICTS, Lake
 from pipeline_assets.resources.snapshots import require_marts
 from pipeline_assets.schemas.feeds import FEEDS
@@ -67,7 +68,21 @@ def sellable_purchases(lake: Lake, start: date, end: date, known_on: date) -> pd
     """Purchases of `start`..`end` of products that are sellable as known on `known_on`: customer_id, product_id, order_id, ...
 
     Rows of a day that is blocked now are left out, whatever an earlier delivery left in the marts.
+
+    Raises:
+        NotEnoughData: `end` is after `known_on`: what is bought later is a label, and read through a door (`window_purchases`).
     """
+    if end > known_on:
+        raise NotEnoughData(
+            f"purchases up to {end}",
+            found=f"asked for as known on {known_on}",
+            wanted=f"days up to {known_on}",
+            fix="read labels with `window_purchases`",
+        )
+    return _sellable_purchases(lake, start, end, known_on)
+
+
+def _sellable_purchases(lake: Lake, start: date, end: date, known_on: date) -> pd.DataFrame:
     purchases = lake.read("warehouse/fct_purchases", start, end, PURCHASE_COLUMNS).to_pandas()
     purchases = purchases[~purchases["event_date"].isin(lake.blocked_days("purchases", start, end))]
     products = lake.read(
@@ -78,8 +93,11 @@ def sellable_purchases(lake: Lake, start: date, end: date, known_on: date) -> pd
     return purchases[purchases["product_id"].isin(sellable)].reset_index(drop=True)
 
 
-def window_purchases(lake: Lake, day: date, horizon_days: int) -> pd.DataFrame:
+def window_purchases(lake: Lake, day: date, horizon_days: int, door: Door) -> pd.DataFrame:
     """Purchases of the target window of `day`; every day of it must have a passed verdict, or the labels are not complete.
+
+    Args:
+        door: says who reads; a window of the holdout is recorded before it is read.
 
     Raises:
         BlockedPartition: a day of the window is blocked, unknown, or not in the marts.
@@ -87,7 +105,8 @@ def window_purchases(lake: Lake, day: date, horizon_days: int) -> pd.DataFrame:
     days = [day + timedelta(days=n) for n in range(1, horizon_days + 1)]
     lake.require_passed(["purchases"], days)
     require_marts(lake, days[0], days[-1])
-    return sellable_purchases(lake, days[0], days[-1], day)
+    door.enter([day], horizon_days)
+    return _sellable_purchases(lake, days[0], days[-1], day)
 
 
 def customer_ids(lake: Lake, day: date) -> list[str]:
@@ -134,13 +153,14 @@ def build_training_set(
     weeks: Weeks,
     chosen: TrainingSettings,
     log: Callable[[str], object],
+    door: Door,
 ) -> pyarrow.Table:
     """Labelled examples of the training and early-stopping weeks, as stored for partition `day`."""
     require_features(lake, [*weeks.training, *weeks.early_stopping])
     store = features.apply()
     parts = []
     for week in (*weeks.training, *weeks.early_stopping):
-        targets = targets_of(window_purchases(lake, week, chosen.horizon_days))
+        targets = targets_of(window_purchases(lake, week, chosen.horizon_days, door))
         known = set(customer_ids(lake, week))
         rows = read_week(features, store, sorted(known & set(targets["customer_id"])), week)
         parts.append(label_week(rows.rows, rows.catalogue, targets, week, chosen.negative_share, chosen.seed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -10,16 +11,26 @@ import pyarrow
 
 from pipeline_assets.recommender.errors import NotEnoughData
 from pipeline_assets.recommender.plots import importance_plot
-from pipeline_assets.recommender.ranker import dataset, importance, model_text, train, tree_digest
+from pipeline_assets.recommender.ranker import (
+    RankerParams,
+    Trained,
+    dataset,
+    importance,
+    model_text,
+    train,
+    tree_digest,
+)
+from pipeline_assets.recommender.split import Weeks
 from pipeline_assets.recommender.training_set import examples
 from pipeline_assets.recommender.tuning import tune
 from pipeline_assets.resources.content import digest
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.tracking import git_commit, lock_digest, log_training
-from pipeline_assets.resources.training_data import training_weeks
+from pipeline_assets.resources.training_data import TRAINING_SET, training_weeks
 from pipeline_assets.settings import Settings
 
 MODEL_TABLE = "training/model"
+SETTINGS_FILE, PARAMS_FILE = "settings.json", "ranker_params.json"  # artifacts of a training run
 
 
 @dataclass(frozen=True)
@@ -35,17 +46,41 @@ class TrainingOutcome:
     importance_plot: bytes
 
 
-def train_and_log(
-    lake: Lake, day: date, settings: Settings, mlflow: Any, dagster_run_id: str, recorded_at: datetime
-) -> TrainingOutcome:
-    """Train on `training/training_set` of `day` and record the MLflow run in `training/model`."""
-    chosen, weeks = settings.training, training_weeks(lake, day, settings)
-    table = lake.read("training/training_set", day, day)
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A ranker that was trained on a training set; `text` is its native text, cut at the best iteration."""
+
+    trained: Trained
+    params: RankerParams
+    text: str
+
+    @property
+    def tree_digest(self) -> str:
+        return tree_digest(self.text)
+
+
+def fit(
+    table: pyarrow.Table,
+    weeks: Weeks,
+    settings: Settings,
+    *,
+    study: str,
+    storage: str | None,
+    params: RankerParams | None = None,
+) -> Fitted:
+    """Tune and train on a training set: what the asset, a backtest and a reproduction do.
+
+    Args:
+        table: as of `build_training_set`.
+        study, storage: name and place of the tuning's trials; storage None for memory.
+        params: train with these and do not tune.
+    """
+    chosen = settings.training
     everything = examples(table)
     training = dataset(everything.of(weeks.training))
     stopping = dataset(everything.of(weeks.early_stopping), training)
     del everything
-    params = tune(
+    params = params or tune(
         training,
         stopping,
         trials=chosen.trials,
@@ -53,18 +88,34 @@ def train_and_log(
         max_rounds=chosen.max_rounds,
         seed=chosen.seed,
         threads=chosen.threads,
-        storage=f"sqlite:///{settings.data_dir / 'optuna.db'}",
-        study_name=f"ranker-{day}-{settings.digest[:12]}",
+        storage=storage,
+        study_name=study,
     )
     trained = train(training, stopping, params, chosen.max_rounds, chosen.seed, chosen.threads)
-    text = model_text(trained.booster, trained.best_iteration)
-    trees, plot = tree_digest(text), importance_plot(importance(trained.booster))
+    return Fitted(trained, params, model_text(trained.booster, trained.best_iteration))
+
+
+def train_and_log(
+    lake: Lake, day: date, settings: Settings, mlflow: Any, dagster_run_id: str, recorded_at: datetime
+) -> TrainingOutcome:
+    """Train on `training/training_set` of `day` and record the MLflow run in `training/model`.
+
+    The run keeps what a reproduction needs (resources/reproduction.py): the training set's version, settings and parameters.
+    """
+    chosen, weeks = settings.training, training_weeks(lake, day, settings)
+    version = lake.version(TRAINING_SET)
+    table = lake.read(TRAINING_SET, day, day, version=version)
+    storage, study = f"sqlite:///{settings.data_dir / 'optuna.db'}", f"ranker-{day}-{settings.digest[:12]}"
+    fitted = fit(table, weeks, settings, study=study, storage=storage)
+    trained, params, text = fitted.trained, fitted.params, fitted.text
+    trees, plot = fitted.tree_digest, importance_plot(importance(trained.booster))
     data_digest = digest(table)
     trained_through = weeks.early_stopping[-1] + timedelta(days=chosen.horizon_days)
     tags = {
         "as_of": day.isoformat(),
         "trained_through": trained_through.isoformat(),
         "training_set_digest": data_digest,
+        "training_set_version": str(version),
         "tree_digest": trees,
         "config_digest": settings.digest,
         "commit": git_commit(),
@@ -84,9 +135,14 @@ def train_and_log(
         curve=trained.curve,
         tags=tags,
         images={"importance.png": plot},
-        dataset={"name": f"training_set-{day}", "digest": data_digest, "uri": lake.uri("training/training_set")},
+        dataset={"name": f"training_set-{day}", "digest": data_digest, "uri": lake.uri(TRAINING_SET)},
+        texts={
+            SETTINGS_FILE: json.dumps(settings.recorded, indent=1, sort_keys=True),
+            PARAMS_FILE: json.dumps(asdict(params), indent=1, sort_keys=True),
+        },
     )
-    row = {"event_date": day, "run_id": run_id, **tags, "trees": trained.best_iteration, "recorded_at": recorded_at}
+    stored = {name: value for name, value in tags.items() if name != "training_set_version"}
+    row = {"event_date": day, "run_id": run_id, **stored, "trees": trained.best_iteration, "recorded_at": recorded_at}
     lake.replace_days(MODEL_TABLE, pyarrow.Table.from_pylist([row]), [day], dagster_run_id)
     return TrainingOutcome(
         run_id, trees, trained_through, trained.best_iteration, max(trained.curve), asdict(params), plot

@@ -235,10 +235,11 @@ def unexecuted(readme: str) -> list[str]:
     return found
 
 
-def test_the_readmes_commands_are_executed() -> None:
-    """Every shell block of README.md names what executes it, and that exists."""
-    assert blocks(PAGES["README.md"], "bash")
-    assert unexecuted(PAGES["README.md"]) == []
+@pytest.mark.parametrize("page", ["README.md", "docs/commands.md"])
+def test_the_pages_commands_are_executed(page: str) -> None:
+    """Every shell block of the page names what executes it, and that exists."""
+    assert blocks(PAGES[page], "bash")
+    assert unexecuted(PAGES[page]) == []
 
 
 @pytest.mark.parametrize("language", ["sh", "shell", "console", "zsh"])

@@ -8,7 +8,7 @@ Wednesday 03-08, which was fine and used, is delivered again and is now bad.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 
 import pytest
 
@@ -75,10 +75,12 @@ def test_a_week_with_a_blocked_day_is_neither_trained_nor_judged_on(pipeline: Pi
 def test_labels_of_a_window_with_a_blocked_day_are_refused(pipeline: Pipeline) -> None:
     """Whoever asks for that week directly gets no labels rather than incomplete ones."""
     from pipeline_assets.recommender.errors import BlockedPartition
+    from pipeline_assets.resources.holdout import Door
     from pipeline_assets.resources.training_data import window_purchases
 
+    door = Door(pipeline.lake, "evaluation", "run", datetime.now(UTC), None)
     with pytest.raises(BlockedPartition) as refused:
-        window_purchases(pipeline.lake, date(2017, 3, 5), 7)
+        window_purchases(pipeline.lake, date(2017, 3, 5), 7, door)
     assert says_what_is_blocked(str(refused.value), REDELIVERED)
 
 
