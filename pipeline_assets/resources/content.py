@@ -65,8 +65,8 @@ class Digesting:
 def _alone(column: pyarrow.ChunkedArray) -> pyarrow.Array:
     """The column in one piece, without what a slice carries of its neighbours, and nothing under nulls, which may have any value."""
     whole = column.combine_chunks()
-    if pyarrow.types.is_binary(whole.type) and not whole.null_count and not whole.offset:
-        return whole  # 0.1 GB of packed candidates need no second copy
+    if not whole.null_count and not pyarrow.types.is_boolean(whole.type):
+        return whole  # what is written of a slice is its own; half of the digest's time is copying
     return whole.take(pyarrow.arange(0, len(whole)))
 
 

@@ -97,7 +97,8 @@ def land_days(
 ) -> list[Batch]:
     """Copy `days` of a feed from the source to `raw/<feed>` as received, one immutable batch a day.
 
-    How many days are read next follows from the size of those before.
+    How many days are read next follows from the size of those before: of all of them, because feeds come in weekly bursts, or of the
+    last ones where these are larger.
 
     Raises:
         SourceError, SchemaError: from the source; the days of that group are left as they were.
@@ -105,6 +106,7 @@ def land_days(
     """
     batches: list[Batch] = []
     waiting, size = sorted(days), FIRST_DAYS
+    seen_days, seen_rows = 0, 0
     while waiting:
         group = next(groups(waiting, size))
         waiting = waiting[len(group) :]
@@ -128,7 +130,9 @@ def land_days(
         ledger = [{**vars(batch), "run_id": run_id, "recorded_at": recorded_at} for batch in landed]
         lake.append(BATCHES, pyarrow.Table.from_pylist(ledger, _LEDGER))
         batches += landed
-        size = max(1, min(len(days), rows_at_once * len(group) // max(len(rows), 1)))
+        seen_days, seen_rows = seen_days + len(group), seen_rows + len(rows)
+        rows_a_day = max(seen_rows / seen_days, len(rows) / len(group))
+        size = max(1, min(len(days), int(rows_at_once / max(rows_a_day, 1))))
     return batches
 
 
