@@ -21,18 +21,14 @@ FIRST_DAY, LAST_DAY = date(2017, 1, 1), date(2017, 12, 31)
 _NOT_SOLD = "('FUEL', 'COUPON', 'MISCELLANEOUS', 'CNTRL/STORE SUP', 'PROD-WHS SALES', 'POSTAL CENTER')"
 _NOT_GOODS = "('COUPON/MISC ITEMS', 'COUPON', 'COUPONS/STORE & MFG', 'FUEL')"
 
-# Week 1 is Sunday 2017-01-01 alone; week n >= 2 starts on Monday 2017-01-02 + 7 (n - 2). A week's plan is known on the
-# day before it starts, a campaign a week before (docs/design/evaluation.md, "Known at T"); what is older arrives on the first day.
-_WEEK_START = "case when week = 1 then date '2017-01-01' else date '2017-01-02' + cast((week - 2) * 7 as integer) end"
-_WEEK_END = "case when week = 1 then date '2017-01-01' else date '2017-01-08' + cast((week - 2) * 7 as integer) end"
 _FIRST = f"date '{FIRST_DAY}'"
 
-_PROMOTIONS = f"""
-    select '{{channel}}' || '-' || week || '-' || store_id || '-' || product_id as event_id,
-        cast(product_id as varchar) as product_id, '{{channel}}' as channel, {{channel}}_location as placement,
-        cast(store_id as varchar) as store_id, {_WEEK_START} as valid_from, {_WEEK_END} as valid_to,
-        greatest({_WEEK_START} - 1, {_FIRST}) as event_date
-    from '{{data}}/promotions.parquet' where {{channel}}_location <> '0' and week between {{first_week}} and {{last_week}}
+_PROMOTIONS = """
+    select '{channel}' || '-' || week || '-' || store_id || '-' || product_id as event_id,
+        cast(product_id as varchar) as product_id, '{channel}' as channel, {channel}_location as placement,
+        cast(store_id as varchar) as store_id, valid_from, valid_to, event_date
+    from '{{data}}/promotions.parquet' join (values {{weeks}}) as weeks (week, valid_from, valid_to, event_date) using (week)
+    where {channel}_location <> '0'
 """
 _CAMPAIGN_DAYS = f"""
     cast(start_date as date) as valid_from, cast(end_date as date) as valid_to,
@@ -50,7 +46,7 @@ _QUERIES = {
         from '{data}/transactions.parquet'
     """,
     "exposures": f"""
-        {_PROMOTIONS.replace("{channel}", "display")} union all by name {_PROMOTIONS.replace("{channel}", "mailer")}
+        {_PROMOTIONS.format(channel="display")} union all by name {_PROMOTIONS.format(channel="mailer")}
         union all by name
         select 'campaign-' || campaign_id || '-' || household_id as event_id, 'campaign' as channel, campaign_type as placement,
             cast(household_id as varchar) as customer_id, cast(campaign_id as varchar) as campaign_id, {_CAMPAIGN_DAYS}
@@ -73,6 +69,22 @@ _QUERIES = {
         group by household_id
     """,
 }
+
+
+def _weeks(first: date, last: date) -> str:
+    """SQL rows of the weeks whose plan becomes known on `first` to `last`: number, first day, last day, day it is known on.
+
+    Week 1 is Sunday 2017-01-01 alone; week n >= 2 starts on Monday 2017-01-02 + 7 (n - 2). A week's plan is known on the day before it
+    starts, a campaign a week before (docs/design/evaluation.md, "Known at T"); what is older arrives on the first day.
+    """
+    found = ["(0, null, null, null)"]  # a list of rows cannot be empty; there is no week 0
+    for week in range(1, 54):
+        start = FIRST_DAY + timedelta(days=7 * week - 13) if week > 1 else FIRST_DAY
+        end = FIRST_DAY + timedelta(days=7 * week - 7)
+        known = max(start - timedelta(days=1), FIRST_DAY)
+        if first <= known <= last:
+            found.append(f"({week}, date '{start}', date '{end}', date '{known}')")
+    return ", ".join(found)
 
 
 def _data_folder() -> Path:
@@ -110,10 +122,7 @@ class SampleSource:
                 wanted="days that have arrived",
                 fix="choose a day within the sample, or move UNTIL",
             )
-        week = lambda day: 1 if day < date(2017, 1, 2) else 2 + (day - date(2017, 1, 2)).days // 7  # noqa: E731
-        query = _QUERIES[feed.name].format(
-            data=_data_folder(), first_week=week(first), last_week=week(last + timedelta(days=1))
-        )
+        query = _QUERIES[feed.name].format(data=_data_folder(), weeks=_weeks(first, last))
         with duckdb.connect() as con:
             con.execute("set timezone = 'UTC'")
             con.execute(
