@@ -1,6 +1,7 @@
 """The naive ways, beside ours in the same run: whole tables in pandas, and one process per partition.
 
-`python -m benchmarks.peers --history FOLDER`, with the folder of a 1x backfill, writes benchmarks/results/peers.json.
+`python -m benchmarks.peers` backfills the year to features at its 52 weekly cut-offs and then does it the
+naive ways, one after the other on the same core. Writes results/peers.json.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from pathlib import Path
 
 from benchmarks.measured import Run, measure
 from benchmarks.scale import FIRST, LAST, commit, environment, machine, record, run_stage
+from benchmarks.stages import STAGES, weekly_cutoffs
 
-# Of the 52 weekly cut-offs, five evenly spread ones: cost grows nearly linearly with history, so their mean times 52 is the year's.
+# Of the 52 weekly cut-offs, five evenly spread ones.
 CUTOFFS = [date(2017, 1, 8) + timedelta(weeks=week) for week in (5, 15, 25, 36, 46)]
 PARTITIONS = [date(2017, 11, 6), date(2017, 11, 7), date(2017, 11, 8)]  # weekdays without a new promotion plan
 SELECT = "group:raw or group:validated or group:warehouse"
@@ -55,36 +57,33 @@ def process_per_partition(folder: Path, core: int | None) -> list[Run]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure the peers and ours at the same cut-offs, and record them."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument(
-        "--history", type=Path, required=True, help="folder of a 1x backfill (benchmarks.scale --data-dir)"
-    )
     parser.add_argument("--last", type=date.fromisoformat, default=LAST)
     parser.add_argument("--core", type=int, help="the one core to use (default: any)")
     options = parser.parse_args(arguments)
     work = Path(tempfile.mkdtemp(prefix="bench-peers-"))
+    cutoffs = [day for day in CUTOFFS if day <= options.last]
+    days = [str(day) for day in cutoffs]
     try:
-        days = [str(day) for day in CUTOFFS if day <= options.last]
+        (work / "ours").mkdir()
+        ours: dict[str, Run] = {}
+        for stage in (*STAGES, "aggregates"):
+            at = cutoffs if stage == "aggregates" else weekly_cutoffs(FIRST, options.last)
+            ours[stage] = _said(
+                f"ours, {stage}", run_stage(stage, work / "ours", 1, FIRST, options.last, at, options.core)
+            )
+            if ours[stage].returncode != 0:
+                return 1
         naive = ["benchmarks.naive", "--out", str(work / "naive"), "--last", str(options.last), "--days", *days]
         pandas = _said("pandas, whole tables", measure(naive, environment(work), options.core))
         if pandas.returncode != 0:
             return 1
-        cutoffs = [day for day in CUTOFFS if day <= options.last]
-        ours = {
-            stage: _said(
-                f"ours, {stage} at the same cut-offs",
-                run_stage(stage, options.history, 1, FIRST, options.last, cutoffs, options.core),
-            )
-            for stage in ("aggregates", "features")
-        }
         differing = [
             day for day in days if not equal(pandas.facts[f"pairs.{day}"], ours["aggregates"].facts[f"pairs.{day}"])
         ]
         if differing:
             raise SystemExit(f"pandas and the pipeline differ at {differing}")
-        copy = work / "partitions"
-        shutil.copytree(options.history, copy, ignore=shutil.ignore_patterns("dagster"))
-        (copy / "dagster").mkdir()
-        partitions = process_per_partition(copy, options.core)
+        (work / "ours" / "dagster").mkdir(exist_ok=True)
+        partitions = process_per_partition(work / "ours", options.core)
         record(
             "peers",
             "now",

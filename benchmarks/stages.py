@@ -148,7 +148,7 @@ def aggregates(meter: Meter, copies: int, days: Sequence[date]) -> None:
     lake = local_lake(get_settings().data_dir)
     with marts_as_of(lake, max(days), threads=1, first=min(days)) as con:
         with meter.part("read purchases"):
-            stage = Stage(con, max(days))
+            stage = Stage(con, max(days), first=min(days))
         for day in days:
             with meter.part(f"as of {day}") as noted:
                 Snapshot(con, day, stage)

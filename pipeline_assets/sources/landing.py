@@ -132,7 +132,7 @@ def land_days(
         batches += landed
         seen_days, seen_rows = seen_days + len(group), seen_rows + len(rows)
         rows_a_day = max(seen_rows / seen_days, len(rows) / len(group))
-        size = max(1, min(len(days), int(rows_at_once / max(rows_a_day, 1))))
+        size = max(1, min(len(days), int(rows_at_once / rows_a_day))) if rows_a_day else len(days)
     return batches
 
 

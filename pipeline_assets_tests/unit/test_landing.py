@@ -114,12 +114,13 @@ def test_every_batch_is_in_the_ledger(lake: Lake) -> None:
 
 
 def test_days_are_read_in_groups_of_rows(lake: Lake) -> None:
-    """Seven days are asked for first, which had 3 rows; of 1 row at once that makes 7 x 1 / 3 = 2 days next, and 2 again after none."""
-    days = [date(2017, 2, 7) + timedelta(days=n) for n in range(11)]
+    """Seven days are asked for first, which had 3 rows; of 1 row at once that makes 7 x 1 / 3 = 2 days next, and 9 x 1 / 3 = 3 after
+    none in these: a quiet stretch does not make the next one large."""
+    days = [date(2017, 2, 7) + timedelta(days=n) for n in range(14)]
     frame = scenario.purchases()
     source = Memory({**scenario.feeds(), "purchases": frame[frame["event_date"] == SUNDAY]})
     land_days(source, lake, PURCHASES, days, "r1", NOON, rows_at_once=1)
-    assert source.asked == [days[:7], days[7:9], days[9:]]
+    assert source.asked == [days[:7], days[7:9], days[9:12], days[12:]]
 
 
 def test_groups_hold_a_number_of_rows_and_a_larger_day_is_alone() -> None:
