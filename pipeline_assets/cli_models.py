@@ -1,4 +1,4 @@
-"""`pipeline-assets backtest` and `holdout`. Thin shells over functions that the assets use too."""
+"""`pipeline-assets backtest`, `reproduce`, `explain` and `holdout`. Thin shells over functions that the assets use too."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import argparse
 import json
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.recommender.errors import ConfigurationError
 from pipeline_assets.settings import Settings, get_settings, with_until, with_values
+
+if TYPE_CHECKING:
+    from pipeline_assets.resources.explanation import Explained
+    from pipeline_assets.resources.tracking import Tracking
 
 
 def progress(as_json: bool) -> Callable[[str], None]:
@@ -102,6 +107,98 @@ def backtest(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def reproduce(arguments: argparse.Namespace) -> int:
+    """Train a model again from the versions of the data, the settings and the parameters that were recorded with it, and compare: inputs,
+    training set, trees and recommendations. Exit code 1 when something differs; the first difference is named.
+    """
+    from pipeline_assets.cli import quiet
+    from pipeline_assets.resources.reproduction import reproduce
+
+    quiet()
+    settings, say = get_settings(), progress(arguments.json)
+    with tempfile.TemporaryDirectory(prefix="reproduce-") as temporary:
+        folder = Path(arguments.folder or temporary)
+        newest, own = arguments.newest_inputs, arguments.own_settings
+        result = reproduce(
+            settings, _tracking(settings), arguments.model, folder, say, newest_inputs=newest, own_settings=own
+        )
+    difference = result.first_difference
+    if arguments.json:
+        parts = [{**asdict(part), "is_equal": part.is_equal} for part in result.parts]
+        found = {**asdict(result), "parts": parts, "is_equal": result.is_equal, **spent()}
+        print(json.dumps({**found, "first_difference": difference and difference.name}, indent=1, default=str))
+        return 0 if result.is_equal else 1
+    for part in result.parts:
+        verdict = "equal" if part.is_equal else "DIFFERS" if part.decides else "differs"
+        print(f"{verdict:8} {part.name}: {part.recorded}" + ("" if part.is_equal else f"; here {part.here}"))
+    told = [part.name for part in result.parts if not part.decides and not part.is_equal]
+    besides = f" (besides, {' and '.join(told)} differ)" if told else ""
+    if difference is None:
+        print(f"equal: model {result.reference} as of {result.as_of} is what comes out again{besides}")
+    else:
+        print(f"DIFFERENT, first in {difference.name}: recorded {difference.recorded}, here {difference.here}{besides}")
+    return 0 if result.is_equal else 1
+
+
+def explain(arguments: argparse.Namespace) -> int:
+    """Why a customer gets a product: a sentence for the shopper, one for a merchant, and what every feature added to the score (SHAP values).
+    For a product that is no candidate: why not, and exit code 1.
+    """
+    from pipeline_assets.cli import quiet
+    from pipeline_assets.resources.explanation import Explained, explain
+    from pipeline_assets.resources.feature_store import FeatureStoreResource
+    from pipeline_assets.resources.lake import local_lake
+
+    quiet()
+    settings = get_settings()
+    lake, product = local_lake(settings.data_dir), arguments.product
+    found = explain(
+        lake,
+        FeatureStoreResource(),
+        _tracking(settings),
+        arguments.customer,
+        product,
+        arguments.day,
+        arguments.model,
+        settings,
+    )
+    is_candidate = isinstance(found, Explained)
+    if arguments.json:
+        # JSON has no NaN: a feature that is not known is null
+        content = asdict(found) | {"is_candidate": is_candidate}
+        if isinstance(found, Explained):
+            content["contributions"] = [
+                {"feature": name, "value": None if value != value else value, "contribution": share}
+                for name, value, share in found.contributions
+            ]
+        print(json.dumps(content, indent=1, default=str, allow_nan=False))
+    elif isinstance(found, Explained):
+        print(_explained(found))
+    else:
+        print(f"{found.name} is no candidate for customer {found.customer_id} as of {found.as_of}:")
+        print("\n".join(f"  - {reason}" for reason in found.reasons))
+    return 0 if is_candidate else 1
+
+
+def _explained(found: Explained) -> str:
+    from tabulate import tabulate
+
+    rows = [
+        (name, "not known" if value != value else f"{value:.4g}", f"{share:+.4f}")
+        for name, value, share in found.contributions
+        if share
+    ]
+    table = tabulate(rows, headers=("feature", "value", "contribution"), colalign=("left", "right", "right"), disable_numparse=True)  # fmt: skip
+    total = f"base {found.base:.4f} and contributions add up to the score {found.score:.4f} of model {found.model}, as of {found.as_of}"
+    return f"shopper:  {found.shopper}\nmerchant: {found.merchant}\n\n{table}\n\n{total}"
+
+
+def _tracking(settings: Settings) -> Tracking:
+    from pipeline_assets.resources.tracking import Tracking
+
+    return Tracking(tracking_uri=settings.mlflow_uri, artifact_root=str(settings.data_dir / "mlflow_artifacts"))
+
+
 def holdout(arguments: argparse.Namespace) -> int:
     """How often labels of the holdout were read: by week and purpose, in how many runs, when first and last."""
     from pipeline_assets.resources.holdout import counted, holdout_reads
@@ -147,6 +244,24 @@ def add_verbs(verbs: Any, day: Callable[[str], date]) -> None:
     )
     parser.add_argument("--json", action="store_true", help="machine-readable output; progress goes to stderr")
     parser.set_defaults(function=backtest)
+    parser = verbs.add_parser(
+        "reproduce", help="train a recorded model again and compare", description=reproduce.__doc__
+    )
+    parser.add_argument("model", help="a version of the registry, or the id of a training run")
+    parser.add_argument(
+        "--newest-inputs", action="store_true", help="take the tables as they are now, to see which of them changed"
+    )
+    parser.add_argument("--own-settings", action="store_true", help="keep the settings of this process")
+    parser.add_argument("--folder", help="keep the restored tables there (default: a temporary folder)")
+    parser.add_argument("--json", action="store_true", help="machine-readable output; progress goes to stderr")
+    parser.set_defaults(function=reproduce)
+    parser = verbs.add_parser("explain", help="why a customer gets a product, or does not", description=explain.__doc__)
+    parser.add_argument("--customer", required=True, metavar="ID")
+    parser.add_argument("--product", required=True, metavar="ID")
+    parser.add_argument("--day", type=day, help="business day whose features count (default: the newest)")
+    parser.add_argument("--model", metavar="VERSION", help="a registered version or a run id (default: the champion)")
+    parser.add_argument("--json", action="store_true", help="machine-readable output")
+    parser.set_defaults(function=explain)
     parser = verbs.add_parser("holdout", help="who read the holdout, and how often", description=holdout.__doc__)
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     parser.set_defaults(function=holdout)

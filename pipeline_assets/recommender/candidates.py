@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline_assets.recommender.aggregates import Snapshot
-from pipeline_assets.recommender.retriever import Neighbours, most_bought, neighbours
+from pipeline_assets.recommender.retriever import RETRIEVER, Fitted, Retriever, most_bought
 
 N_HISTORY, N_NEIGHBOURS, N_TYPE, N_PROMOTED, N_POPULAR = 180, 30, 40, 30, 20
 N_PER_TYPE, N_TYPES, N_PROMOTED_TYPES = (
@@ -34,21 +34,21 @@ _ROWS_AT_ONCE = (
 Ints = NDArray[np.int64]
 
 
-def similar_products(snapshot: Snapshot) -> Neighbours:
-    """Item-to-item similarity from the pairs of all customers: once a snapshot, whatever the number of buckets."""
+def similar_products(snapshot: Snapshot, retriever: Retriever = RETRIEVER) -> Fitted:
+    """The retriever, fitted to the pairs of all customers: once a snapshot, whatever the number of buckets."""
     con = snapshot.con
     counts = con.sql("select product, n_buyers from item where n_buyers is not null").fetchnumpy()
-    items = most_bought(counts["product"], counts["n_buyers"])
+    items = most_bought(counts["product"], counts["n_buyers"], retriever.n_items)
 
     def pairs(bucket: int) -> tuple[NDArray[np.signedinteger], NDArray[np.int32]]:
         (first,) = con.execute("select min(customer) from known_customer where bucket = ?", [bucket]).fetchall()[0]
         found = con.sql(f"select customer, product from {snapshot.stage.kept(bucket, 'pair')}").fetchnumpy()
         return found["customer"] - first, found["product"]
 
-    return neighbours(items, (pairs(bucket) for bucket in range(snapshot.stage.n_buckets)))
+    return retriever.fit(items, (pairs(bucket) for bucket in range(snapshot.stage.n_buckets)))
 
 
-def candidates(snapshot: Snapshot, similar: Neighbours | None = None) -> pd.DataFrame:
+def candidates(snapshot: Snapshot, similar: Fitted | None = None) -> pd.DataFrame:
     """Candidates of every customer of the loaded bucket.
 
     Args:
@@ -60,16 +60,8 @@ def candidates(snapshot: Snapshot, similar: Neighbours | None = None) -> pd.Data
         sorted by customer, source and place.
     """
     similar = similar or similar_products(snapshot)
-    customer = snapshot.con.sql("select customer from customer order by customer").fetchnumpy()["customer"]
-    pair, bits = snapshot.arrays["pair"], max(len(snapshot.stage.product_ids) - 1, 1).bit_length()
-    bought = np.searchsorted(customer, pair["customer"])
-    scores, neighbour = _neighbours(similar, bought, pair["product"], pair["decayed_slow"], len(customer))
-    row, product, source, place = _merged([
-        _ranked(bought, pair["decayed_slow"], pair["product"], bits, N_HISTORY)[:3],
-        neighbour,
-        *_of_types(snapshot, customer, bits),
-        _popular(snapshot, len(customer)),
-    ], bits)  # fmt: skip
+    customer, bits, scores, named = _named(snapshot, similar)
+    row, product, source, place = _merged(named, bits)
     position, inside = similar.positions(product.astype(np.int32))
     return pd.DataFrame(
         {
@@ -80,6 +72,37 @@ def candidates(snapshot: Snapshot, similar: Neighbours | None = None) -> pd.Data
             "knn_score": np.where(inside, scores[row, position], np.float32(0)),
         }
     )
+
+
+def sources_of(snapshot: Snapshot, similar: Fitted | None = None) -> pd.DataFrame:
+    """Every source that names a product for a customer of the loaded bucket, also those that came second.
+
+    Returns:
+        customer_id, product_id, source (index into `SOURCES`): one row per customer, product and source.
+    """
+    _, _, _, named = _named(snapshot, similar or similar_products(snapshot))
+    ids = snapshot.con.sql("select customer_id from customer order by customer").fetchnumpy()["customer_id"]
+    products = snapshot.stage.product_ids.to_numpy(zero_copy_only=False)
+    parts = [
+        pd.DataFrame({"customer_id": ids[row], "product_id": products[product], "source": np.int8(source)})
+        for source, (row, product, _) in enumerate(named)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _named(snapshot: Snapshot, similar: Fitted) -> tuple[NDArray[np.int32], int, NDArray[np.float32], list[Named]]:
+    """What each source names, in the order of `SOURCES`; with the customers, the bits of a product's key, and the retriever's scores."""
+    customer = snapshot.con.sql("select customer from customer order by customer").fetchnumpy()["customer"]
+    pair, bits = snapshot.arrays["pair"], max(len(snapshot.stage.product_ids) - 1, 1).bit_length()
+    bought = np.searchsorted(customer, pair["customer"])
+    scores, neighbour = _neighbours(similar, bought, pair["product"], pair["decayed_slow"], len(customer))
+    named = [
+        _ranked(bought, pair["decayed_slow"], pair["product"], bits, N_HISTORY)[:3],
+        neighbour,
+        *_of_types(snapshot, customer, bits),
+        _popular(snapshot, len(customer)),
+    ]
+    return customer, bits, scores, named
 
 
 Named = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]  # rows of customers, products, places
@@ -196,7 +219,7 @@ def _popular(snapshot: Snapshot, n_customers: int) -> Named:
 
 
 def _neighbours(
-    similar: Neighbours,
+    similar: Fitted,
     row: NDArray[np.intp],
     product: NDArray[np.int32],
     weight: NDArray[np.float64],

@@ -16,7 +16,7 @@ from pipeline_assets.recommender.aggregates import Snapshot
 from pipeline_assets.recommender.candidates import candidates, similar_products
 from pipeline_assets.recommender.packing import pack_groups
 from pipeline_assets.recommender.pair_features import PairFeatures
-from pipeline_assets.recommender.retriever import Neighbours
+from pipeline_assets.recommender.retriever import Fitted
 
 PAIR_FEATURES: tuple[str, ...] = (
     "pair_n_orders",  # orders of the customer with the product
@@ -114,7 +114,7 @@ def product_features(snapshot: Snapshot) -> pyarrow.Table:
 _CUSTOMERS_AT_ONCE = 256  # whose columns are looked up together: 27 of them for 60,000 candidates stay in cache
 
 
-def customer_product_features(snapshot: Snapshot, similar: Neighbours | None = None) -> pyarrow.Table:
+def customer_product_features(snapshot: Snapshot, similar: Fitted | None = None) -> pyarrow.Table:
     """Packed candidates: one row per known customer of the loaded bucket: customer_id, candidate_ids (list of str), pair_features (bytes).
 
     `pair_features` is the little-endian float32 matrix (n candidates x `PAIR_FEATURES`), row-major; see packing.py.

@@ -1,13 +1,14 @@
-"""Collaborative filtering: item-to-item cosine over who buys what. A candidate source, a feature and a baseline's core.
+"""Collaborative filtering: which products people with a taste like the customer's buy. A candidate source, a feature and a baseline's core.
 
-Source: Deshpande and Karypis, "Item-based top-N recommendation algorithms", ACM TOIS 22(1), 2004.
+`Retriever` is the interface, `ItemCosine` what is used: item-to-item cosine over who buys what. Source: Deshpande and Karypis, "Item-based
+top-N recommendation algorithms", ACM TOIS 22(1), 2004. Another retriever is a class with `n_items` and `fit` (docs/adr/0027-retriever.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,53 @@ I32 = NDArray[np.int32]
 
 N_ITEMS = 2000  # the most bought; rarer items have too few buyers for a similarity (1 CPU s; 3,000 items cost 3)
 N_NEIGHBOURS = 40
+
+
+Bought = tuple[
+    NDArray[np.signedinteger], I32
+]  # distinct pairs of some customers: row of the customer, key of the product
+
+
+class Fitted(Protocol):
+    """What a retriever learned of all customers: it scores products for any of them."""
+
+    @property
+    def items(self) -> I32:
+        """Keys of the products that it scores, shape (m,), ascending."""
+        ...
+
+    def positions(self, product: I32) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
+        """Where each product is in `items`, and whether it is there at all."""
+        ...
+
+    def scores(
+        self, customer: NDArray[np.signedinteger], product: I32, weight: NDArray[np.float64], n_customers: int
+    ) -> NDArray[np.float32]:
+        """Scores of the products for some customers from what they bought, shape (n_customers, m): 0 = nothing in common, higher is closer.
+
+        Args:
+            customer: row of each distinct bought pair in the result, shape (n_pairs,).
+            product: key of each pair's product.
+            weight: how much the customer is attached to the product (recency-decayed count), > 0.
+        """
+        ...
+
+
+class Retriever(Protocol):
+    """A way to find products that a customer does not know yet. The same input has to give the same bits, in any number of buckets."""
+
+    @property
+    def n_items(self) -> int:
+        """How many products it scores: the most bought ones."""
+        ...
+
+    def fit(self, items: I32, buckets: Iterable[Bought]) -> Fitted:
+        """Learn from everybody's distinct bought pairs, bucket by bucket of customers.
+
+        Args:
+            items: keys of the products to score, ascending.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +112,7 @@ def most_bought(product: I32, buyers: NDArray[np.int64], n_items: int = N_ITEMS)
     return np.sort(product[np.lexsort((product, -buyers))][:n_items]).astype(np.int32)
 
 
-def neighbours(
-    items: I32, buckets: Iterable[tuple[NDArray[np.signedinteger], I32]], n_neighbours: int = N_NEIGHBOURS
-) -> Neighbours:
+def neighbours(items: I32, buckets: Iterable[Bought], n_neighbours: int = N_NEIGHBOURS) -> Neighbours:
     """Cosines of the items, added up over buckets of customers.
 
     Args:
@@ -113,3 +159,17 @@ def item_neighbour_scores(
     products, buyers = np.unique(product, return_counts=True)
     found = neighbours(most_bought(products, buyers, n_items), [(customer, product)], n_neighbours)
     return found.items, found.scores(customer, product, weight, n_customers)
+
+
+@dataclass(frozen=True)
+class ItemCosine:
+    """The retriever that is used: cosine of who buys two products, the nearest neighbours of each."""
+
+    n_items: int = N_ITEMS
+    n_neighbours: int = N_NEIGHBOURS
+
+    def fit(self, items: I32, buckets: Iterable[Bought]) -> Neighbours:
+        return neighbours(items, buckets, self.n_neighbours)
+
+
+RETRIEVER: Retriever = ItemCosine()

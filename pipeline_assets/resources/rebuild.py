@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
+import pyarrow
+
 from pipeline_assets.recommender.errors import NotEnoughData
+from pipeline_assets.recommender.split import Weeks
 from pipeline_assets.resources.content import DayContent, contents
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.holdout import Door
@@ -59,11 +62,16 @@ def copy_version(lake: Lake, table: str, version: int, to: Lake, days: Collectio
     deltalake.write_deltalake(to.uri(table), scanned.to_reader(), mode="overwrite", partition_by=partitioned)
 
 
-def _commit_of(lake: Lake, day: date, version: int | None) -> Commit:
-    found = [c for c in lake.commits(TRAINING_SET) if day in c.days and (version is None or c.version == version)]
+def commit_of(lake: Lake, day: date, version: int | None = None) -> Commit:
+    """The commit that wrote the training set of `day`: that of a version of the table, or the newest.
+
+    Raises:
+        NotEnoughData: there is none.
+    """
+    found = [c for c in lake.commits(TRAINING_SET) if day in c.days and (version is None or c.version <= version)]
     if not found:
         raise NotEnoughData(
-            f"{TRAINING_SET} of {day}",
+            f"{TRAINING_SET} of {day}" + (f" at version {version}" if version is not None else ""),
             found="no such version",
             wanted="a training set that was built",
             fix=f"see `pipeline-assets data log {TRAINING_SET}`",
@@ -71,33 +79,76 @@ def _commit_of(lake: Lake, day: date, version: int | None) -> Commit:
     return found[-1]
 
 
+@dataclass(frozen=True)
+class Restored:
+    """A lake of its own with the inputs of a training set, and the settings that lead to it."""
+
+    lake: Lake
+    settings: Settings
+    weeks: Weeks
+    versions: dict[str, int]  # that were copied
+    feature_days: tuple[date, ...]
+
+
+def restore_inputs(
+    settings: Settings,
+    day: date,
+    versions: Mapping[str, int],
+    folder: Path,
+    say: Callable[[str], object],
+    also: Collection[date] = (),
+) -> Restored:
+    """Copy versions of the tables that a training set of `day` is built from into a lake in `folder`.
+
+    The process's settings point at `folder` afterwards: Feast and the lake have no other door.
+
+    Args:
+        versions: table -> version. also: days of features besides those of the label weeks.
+    """
+    lake, there, copy = local_lake(settings.data_dir), with_data_dir(folder), local_lake(folder)
+    for table in versions:
+        if table not in FEATURE_TABLES:
+            copy_version(lake, table, versions[table], copy)
+    weeks = training_weeks(copy, day, there)
+    say(f"label weeks {', '.join(map(str, (*weeks.training, *weeks.early_stopping)))}")
+    days = tuple(sorted({*weeks.training, *weeks.early_stopping, *also}))
+    for table in FEATURE_TABLES:
+        copy_version(lake, table, versions[table], copy, days)
+        say(f"{table} restored at version {versions[table]}")
+    return Restored(copy, there, weeks, dict(versions), days)
+
+
 def rebuild_training_set(
     settings: Settings, day: date, version: int | None, folder: Path, say: Callable[[str], object]
 ) -> Rebuilt:
     """Build the training set of `day` again in `folder`, from the versions that its commit names.
 
-    The process's settings point at `folder` afterwards: Feast and the lake have no other door. The training settings are those of
-    the process; with other ones than at the time the result differs.
+    The process's settings point at `folder` afterwards, as `restore_inputs` says. The training settings are those of the process; with
+    other ones than at the time the result differs.
     """
     lake = local_lake(settings.data_dir)
-    commit = _commit_of(lake, day, version)
-    there = with_data_dir(folder)
-    copy = local_lake(folder)
-    tables = [table for table in commit.inputs if table not in FEATURE_TABLES]
-    for table in tables:
-        copy_version(lake, table, commit.inputs[table], copy)
-    weeks = training_weeks(copy, day, there)
-    say(f"label weeks {', '.join(map(str, (*weeks.training, *weeks.early_stopping)))}")
-    for table in FEATURE_TABLES:
-        copy_version(lake, table, commit.inputs[table], copy, {*weeks.training, *weeks.early_stopping})
-        say(f"{table} restored at version {commit.inputs[table]}")
-    door = Door(lake, "rebuild", commit.run_id, datetime.now(UTC), settings.calendar.holdout_start)
-    rows = build_training_set(copy, FeatureStoreResource(), day, weeks, there.training, say, door)
-    now: Mapping[str, int] = lake.versions(commit.inputs)
+    commit = commit_of(lake, day, version)
+    restored = restore_inputs(settings, day, commit.inputs, folder, say)
+    rows = build_again(lake, restored, day, settings.calendar.holdout_start, commit.run_id, say)
     return Rebuilt(
         commit.version,
         commit.inputs,
         content_at([commit])[day],
         contents(rows, [day])[day],
-        {table: now[table] for table in commit.inputs if now[table] != commit.inputs[table]},
+        newer_versions(lake, commit),
     )
+
+
+def build_again(
+    lake: Lake, restored: Restored, day: date, holdout_start: date | None, run_id: str, say: Callable[[str], object]
+) -> pyarrow.Table:
+    """The training set of `day` from what was restored. Labels of the holdout are counted in `lake`, where people look."""
+    door = Door(lake, "rebuild", run_id, datetime.now(UTC), holdout_start)
+    chosen = restored.settings.training
+    return build_training_set(restored.lake, FeatureStoreResource(), day, restored.weeks, chosen, say, door)
+
+
+def newer_versions(lake: Lake, commit: Commit) -> dict[str, int]:
+    """Inputs of a commit whose newest version is no longer the one that was used: table -> newest version."""
+    now = lake.versions(commit.inputs)
+    return {table: now[table] for table in commit.inputs if now[table] != commit.inputs[table]}

@@ -123,6 +123,35 @@ class Tracking(dg.ConfigurableResource):
             raise
         return Version(str(found.version), str(found.run_id), dict(found.tags))
 
+    def version(self, reference: str) -> Version:
+        """A registered version by its number, or any training run by its id; tags are those of the run.
+
+        Raises:
+            NotEnoughData: MLflow knows neither; names the versions there are.
+        """
+        import mlflow
+
+        client = self.client()
+        try:
+            registered = client.get_model_version(MODEL_NAME, reference) if reference.isdigit() else None
+            run_id = str(registered.run_id) if registered else reference
+            return Version(reference, run_id, dict(client.get_run(run_id).data.tags))
+        except mlflow.exceptions.MlflowException as error:
+            if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise
+            known = client.search_model_versions(f"name = '{MODEL_NAME}'")
+            listed = ", ".join(sorted((str(found.version) for found in known), key=int))
+            raise NotEnoughData(
+                f"model {MODEL_NAME} {reference}",
+                found="no such version or run",
+                wanted=f"one of the versions {listed}, or the id of a training run" if listed else "a trained model",
+                fix="see the registry, or the runs of the experiment, in MLflow",
+            ) from None
+
+    def has_artifact(self, run_id: str, name: str) -> bool:
+        """Whether a run has an artifact of that name at its top."""
+        return name in {found.path for found in self.client().list_artifacts(run_id)}
+
     def require_champion(self) -> Version:
         """Raises NotEnoughData when no model was ever promoted."""
         champion = self.champion()

@@ -14,13 +14,16 @@ from pathlib import Path
 from unittest import mock
 
 import pandas as pd
+import pyarrow.compute
 import pytest
 
 from pipeline_assets.cli import main
+from pipeline_assets.resources.lake import local_lake
 from pipeline_assets.settings import PROJECT_ROOT
 from pipeline_assets_tests.contract.repository import blocks
 from pipeline_assets_tests.e2e.first_run import FirstRun
-from pipeline_assets_tests.shop import WORLD, Shop
+from pipeline_assets_tests.shop import NEWEST, WORLD, Shop
+from pipeline_assets_tests.world import BAG
 
 PAGE = (PROJECT_ROOT / "docs/commands.md").read_text()
 MORNING = date(2017, 3, 19)  # after the newest day of the shop's first run: everything that it needs is built
@@ -56,6 +59,20 @@ def run(shop: Shop, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Itera
         yield verb
 
 
+@pytest.fixture(scope="module")
+def first_choice(shop: Shop) -> tuple[str, str]:
+    """A customer, and the product that was recommended first."""
+    rows = local_lake(shop.data_dir).read("recommendations/daily", NEWEST, NEWEST).to_pandas()
+    first = rows[rows["rank"] == 1].sort_values("customer_id").iloc[0]
+    return first["customer_id"], first["product_id"]
+
+
+def in_words_of(command: list[str], pair: tuple[str, str]) -> list[str]:
+    """The page's customer and product are the sample's: these take their place."""
+    names = dict(zip(("100", "1029743"), pair, strict=True))
+    return [names.get(word, word) for word in command]
+
+
 def test_backtest(shop: Shop, run: Callable[..., tuple[int, str]], tmp_path: Path) -> None:
     """Twenty distinct sellable products for each of the 80 customers, best first; no model or release comes of it."""
     (command,) = commands_of("test_backtest")
@@ -81,3 +98,66 @@ def test_holdout(run: Callable[..., tuple[int, str]]) -> None:
     assert run(command) == (0, "holdout from 2017-11-13: never read\n")
     code, out = run(command, "--json")
     assert (code, json.loads(out)["reads"]) == (0, {})
+
+
+def test_explain(run: Callable[..., tuple[int, str]], first_choice: tuple[str, str]) -> None:
+    """The first recommendation of a customer: rank 1, and contributions that add up to its score."""
+    (command,) = commands_of("test_explain")
+    code, out = run(in_words_of(command, first_choice), "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert (found["customer_id"], found["product_id"], found["rank"]) == (*first_choice, 1)
+    total = found["base"] + sum(entry["contribution"] for entry in found["contributions"])
+    assert total == pytest.approx(found["score"], abs=1e-6)
+    assert found["shopper"].startswith(found["name"])
+    assert "number 1 of" in found["merchant"]
+
+
+def test_explain_says_why_not(run: Callable[..., tuple[int, str]], first_choice: tuple[str, str]) -> None:
+    """The bag is bought by everybody and not sellable; a product that does not exist is not in the catalogue. Exit code 1."""
+    (command,) = commands_of("test_explain")
+    code, out = run(in_words_of(command, (first_choice[0], BAG)))
+    assert (code, "it is not sellable" in out) == (1, True)
+    code, out = run(in_words_of(command, (first_choice[0], "p999")), "--json")
+    assert (code, json.loads(out)["reasons"]) == (1, ["it is not in the catalogue as of that day"])
+
+
+def test_explain_does_not_know_a_stranger(run: Callable[..., tuple[int, str]]) -> None:
+    """An unknown customer is an error that says who gets what."""
+    (command,) = commands_of("test_explain")
+    assert run(in_words_of(command, ("nobody", "p001")))[0] == 2
+
+
+@pytest.fixture(scope="module")
+def changed(shop: Shop) -> str:
+    """After the training the amounts of one day of purchases are doubled: the input that differs."""
+    table, day = "warehouse/fct_purchases", date(2017, 2, 1)
+    lake = local_lake(shop.data_dir)
+    rows = lake.read_days(table, [day])
+    doubled = pyarrow.compute.multiply(rows["amount"], 2.0)
+    lake.replace_days(table, rows.set_column(rows.schema.get_field_index("amount"), "amount", doubled), [day], "test")
+    return f"{table} of {day}"
+
+
+@pytest.mark.usefixtures("changed")
+def test_reproduce(run: Callable[..., tuple[int, str]]) -> None:
+    """From the recorded versions everything is equal, whatever happened since: trees, slates, and the recommendations that were published."""
+    (command,) = commands_of("test_reproduce")
+    code, out = run(command, "--json")
+    found = json.loads(out)
+    assert (code, found["is_equal"], found["first_difference"]) == (0, True, None)
+    compared = [part["name"] for part in found["parts"]]
+    assert compared[-4:] == ["training set", "trees", "slates", "published slates"]
+
+
+def test_reproduce_names_the_input_that_changed(run: Callable[..., tuple[int, str]], changed: str) -> None:
+    """From the newest versions, the changed day is the first difference: recorded and found digests are told."""
+    (command,) = commands_of("test_reproduce")
+    code, out = run(command, "--newest-inputs")
+    assert code == 1
+    assert out.splitlines()[-1].startswith(f"DIFFERENT, first in {changed}: recorded ")
+
+
+def test_reproduce_knows_the_versions_there_are(run: Callable[..., tuple[int, str]]) -> None:
+    """A version that was never registered is an error."""
+    assert run(["reproduce", "99"])[0] == 2
