@@ -5,7 +5,7 @@ from typing import Any
 
 import dagster as dg
 
-from pipeline_assets.assets.common import ML_TEAM, each_day, png
+from pipeline_assets.assets.common import ML_TEAM, bullets, each_day, png
 from pipeline_assets.partitions import daily
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.holdout import Door
@@ -78,7 +78,7 @@ def training_set(
     partitions_def=daily,
     backfill_policy=dg.BackfillPolicy.single_run(),
     # dagster-mlflow's resource is of the older kind, which cannot be an argument
-    required_resource_keys={"mlflow", "lake"},
+    required_resource_keys={"mlflow", "lake", "feature_store"},
     description="One ranker: LightGBM LambdaRank trained on training/training_set of the day, one MLflow run with parameters, data digests, "
     "environment and plots. Fresh weekly, or when drift asks for it. Read by evaluation/evaluation_report.",
 )
@@ -86,7 +86,8 @@ def model(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     lake, mlflow = context.resources.lake, context.resources.mlflow
 
     def one_day(day: date) -> dict[str, Any]:
-        outcome = train_and_log(lake, day, get_settings(), mlflow, context.run.run_id, datetime.now(UTC))
+        now, log, features = datetime.now(UTC), context.log.info, context.resources.feature_store
+        outcome = train_and_log(lake, features, day, get_settings(), mlflow, context.run.run_id, now, log)
         return {
             "mlflow_run_id": outcome.run_id,
             "digest": outcome.tree_digest,
@@ -95,6 +96,10 @@ def model(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
             "stopping_ndcg": outcome.stopping_ndcg,
             "importance": png(outcome.importance_plot, "feature importance"),
             "parameters": dg.MetadataValue.json(outcome.params),
+            "tuned_against_default": bullets(
+                [f"{g.metric}: {g.gain:+.4f} ({g.low:+.4f} to {g.high:+.4f}), {g.verdict}" for g in outcome.tuned_gains]
+                or ["the default parameters were trained"]
+            ),
         }
 
     return each_day(context, one_day)

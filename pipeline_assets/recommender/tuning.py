@@ -25,6 +25,13 @@ def suggest(trial: optuna.Trial) -> RankerParams:
     )
 
 
+def _has_tried(study: optuna.Study, params: dict[str, float]) -> bool:
+    """Whether a trial with these parameters has finished, or waits. One that was killed is still running in the storage, and is neither."""
+    return any(
+        trial.params == params if trial.state.is_finished() else trial.state.name == "WAITING" for trial in study.trials
+    )
+
+
 def tune(
     training: lightgbm.Dataset,
     stopping: lightgbm.Dataset,
@@ -40,8 +47,8 @@ def tune(
     """The best parameters by NDCG@10 on the early-stopping weeks; the defaults are the first trial, so never worse there.
 
     Args:
-        trials: how many in all; trials of an interrupted study with the same name in `storage` count.
-        seconds: no trial starts after this time.
+        trials: how many in all; trials of an interrupted study with the same name in `storage` count, those that were killed do not.
+        seconds: no trial starts after this time; the first always does.
         storage: SQLAlchemy URL of the study, None for memory.
     """
     if trials == 0:
@@ -58,7 +65,7 @@ def tune(
         sampler=optuna.samplers.TPESampler(seed=seed),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=30),
     )
-    if not study.trials:
+    if not _has_tried(study, dataclasses.asdict(RankerParams())):
         study.enqueue_trial(dataclasses.asdict(RankerParams()))
 
     def objective(trial: optuna.Trial) -> float:

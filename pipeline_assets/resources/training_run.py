@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from typing import Any
@@ -24,13 +25,17 @@ from pipeline_assets.recommender.split import Weeks
 from pipeline_assets.recommender.training_set import examples
 from pipeline_assets.recommender.tuning import tune
 from pipeline_assets.resources.content import digest
+from pipeline_assets.resources.feature_store import FeatureStoreResource
+from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.tracking import git_commit, lock_digest, log_training
 from pipeline_assets.resources.training_data import TRAINING_SET, training_weeks
+from pipeline_assets.resources.tuning_run import TunedGain, tuned_against_default
 from pipeline_assets.settings import Settings
 
 MODEL_TABLE = "training/model"
 SETTINGS_FILE, PARAMS_FILE = "settings.json", "ranker_params.json"  # artifacts of a training run
+TUNING_FILE = "tuned_against_default.json"
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class TrainingOutcome:
     stopping_ndcg: float
     params: dict[str, Any]
     importance_plot: bytes
+    tuned_gains: tuple[TunedGain, ...]  # against the defaults; empty when the defaults were trained
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,11 +102,19 @@ def fit(
 
 
 def train_and_log(
-    lake: Lake, day: date, settings: Settings, mlflow: Any, dagster_run_id: str, recorded_at: datetime
+    lake: Lake,
+    features: FeatureStoreResource,
+    day: date,
+    settings: Settings,
+    mlflow: Any,
+    dagster_run_id: str,
+    recorded_at: datetime,
+    log: Callable[[str], object],
 ) -> TrainingOutcome:
     """Train on `training/training_set` of `day` and record the MLflow run in `training/model`.
 
-    The run keeps what a reproduction needs (resources/reproduction.py): the training set's version, settings and parameters.
+    The run keeps what a reproduction needs (resources/reproduction.py): the training set's version, settings and parameters. A model
+    that was tuned is compared with one of the default parameters, on the evaluation weeks, and the run says by how much it is better.
     """
     chosen, weeks = settings.training, training_weeks(lake, day, settings)
     version = lake.version(TRAINING_SET)
@@ -110,6 +124,11 @@ def train_and_log(
     trained, params, text = fitted.trained, fitted.params, fitted.text
     trees, plot = fitted.tree_digest, importance_plot(importance(trained.booster))
     data_digest = digest(table)
+    gains: list[TunedGain] = []
+    if params != RankerParams():
+        default = fit(table, weeks, settings, study=study, storage=None, params=RankerParams())
+        door = Door(lake, "tuning", dagster_run_id, recorded_at, settings.calendar.holdout_start)
+        gains = tuned_against_default(lake, features, text, default.text, weeks.evaluation, settings, door, log)
     trained_through = weeks.early_stopping[-1] + timedelta(days=chosen.horizon_days)
     tags = {
         "as_of": day.isoformat(),
@@ -131,7 +150,12 @@ def train_and_log(
             "label_weeks": len(weeks.training),
             "negative_share": chosen.negative_share,
         },
-        metrics={"stopping_ndcg_best": max(trained.curve), "trees": trained.best_iteration, "rows": len(table)},
+        metrics={
+            "stopping_ndcg_best": max(trained.curve),
+            "trees": trained.best_iteration,
+            "rows": len(table),
+            **{f"tuned_gain_{gain.metric}{end}": value for gain in gains for end, value in gain.ends.items()},
+        },
         curve=trained.curve,
         tags=tags,
         images={"importance.png": plot},
@@ -139,13 +163,14 @@ def train_and_log(
         texts={
             SETTINGS_FILE: json.dumps(settings.recorded, indent=1, sort_keys=True),
             PARAMS_FILE: json.dumps(asdict(params), indent=1, sort_keys=True),
+            TUNING_FILE: json.dumps([{**asdict(gain), "verdict": gain.verdict} for gain in gains], indent=1),
         },
     )
     stored = {name: value for name, value in tags.items() if name != "training_set_version"}
     row = {"event_date": day, "run_id": run_id, **stored, "trees": trained.best_iteration, "recorded_at": recorded_at}
     lake.replace_days(MODEL_TABLE, pyarrow.Table.from_pylist([row]), [day], dagster_run_id)
     return TrainingOutcome(
-        run_id, trees, trained_through, trained.best_iteration, max(trained.curve), asdict(params), plot
+        run_id, trees, trained_through, trained.best_iteration, max(trained.curve), asdict(params), plot, tuple(gains)
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
@@ -28,11 +29,11 @@ def tried(monkeypatch: pytest.MonkeyPatch) -> list[RankerParams]:
     return seen
 
 
-def run(trials: int, storage: str | None = None, seed: int = 7, seconds: int = 600) -> RankerParams:
+def run(trials: int, storage: str | None = None, seed: int = 7, seconds: int = 600, rounds: int = 4) -> RankerParams:
     training, stopping = tiny.parts()
     first = dataset(training)
     return tune(
-        first, dataset(stopping, first), trials=trials, seconds=seconds, max_rounds=4, seed=seed, threads=1,
+        first, dataset(stopping, first), trials=trials, seconds=seconds, max_rounds=rounds, seed=seed, threads=1,
         storage=storage, study_name="tiny",
     )  # fmt: skip
 
@@ -74,6 +75,53 @@ def test_interrupted_study_goes_on_where_it_was(tried: list[RankerParams], tmp_p
     run(trials=3, storage=storage)
     assert len(tried) == 3
     assert tried.count(RankerParams()) == 1
+
+
+def test_killed_study_tries_the_defaults_again(tried: list[RankerParams], tmp_path: Path) -> None:
+    """A process that was killed in the first trial leaves it running for ever: it counts for nothing, and two trials are two more."""
+    storage = f"sqlite:///{tmp_path / 'optuna.db'}"
+    study = optuna.create_study(study_name="tiny", storage=storage, direction="maximize")
+    study.enqueue_trial(vars(RankerParams()))
+    suggest(study.ask())  # asked and never told
+    run(trials=2, storage=storage)
+    assert tried[0] == RankerParams()
+    assert len(tried) == 2
+    states = [trial.state.name for trial in optuna.load_study(study_name="tiny", storage=storage).trials]
+    assert states == ["RUNNING", "COMPLETE", "COMPLETE"]
+
+
+def test_a_study_that_waits_does_not_queue_the_defaults_twice(tried: list[RankerParams], tmp_path: Path) -> None:
+    """Killed between queueing the defaults and trying them: they are tried once."""
+    storage = f"sqlite:///{tmp_path / 'optuna.db'}"
+    study = optuna.create_study(study_name="tiny", storage=storage, direction="maximize")
+    study.enqueue_trial(vars(RankerParams()))
+    run(trials=2, storage=storage)
+    assert tried.count(RankerParams()) == 1
+    assert len(tried) == 2
+
+
+def test_no_trial_starts_after_the_budget_of_seconds(tried: list[RankerParams]) -> None:
+    """A thousand trials of some 0.05 s do not fit into one second; what was found until then is the answer."""
+    best = run(trials=1000, seconds=1)
+    assert 1 <= len(tried) < 1000
+    assert best in tried
+
+
+def test_a_trial_that_falls_behind_is_pruned_and_counts(tried: list[RankerParams], tmp_path: Path) -> None:
+    """After four trials, one that is below the median of the others at round 31 ends there; it is no answer, and part of the budget."""
+    storage = f"sqlite:///{tmp_path / 'optuna.db'}"
+    best = run(trials=6, storage=storage, seed=8, rounds=80)
+    trials = optuna.load_study(study_name="tiny", storage=storage).trials
+    pruned = [trial for trial in trials if trial.state.name == "PRUNED"]
+    assert pruned
+    for trial in pruned:
+        step = max(trial.intermediate_values)
+        others = [t.intermediate_values[step] for t in trials[: trial.number] if step in t.intermediate_values]
+        assert step == 30
+        assert max(trial.intermediate_values.values()) < np.median(others)
+        assert tried[trial.number] != best
+    run(trials=6, storage=storage, seed=8, rounds=80)
+    assert len(tried) == 6
 
 
 def test_every_suggestion_is_a_valid_set_of_parameters() -> None:
