@@ -1,4 +1,5 @@
-# The verbs a user learns. UNTIL=YYYY-MM-DD stops the clock of `make run` there; SCALE is how many times the customers `make bench` takes.
+# The verbs a user learns. UNTIL=YYYY-MM-DD stops the clock of `make run` there; SCALE is how many times the customers `make bench` takes,
+# PROCESSES how many tests run at a time (2; a file is one process's).
 PYTHON ?= python3.11
 unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
@@ -14,7 +15,7 @@ run: setup
 	$(BIN)/pipeline-assets run $(if $(UNTIL),--until $(UNTIL))
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(or $(PROCESSES),2) --dist loadfile
 
 check: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
