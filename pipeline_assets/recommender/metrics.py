@@ -20,7 +20,7 @@ from pipeline_assets.recommender.errors import NotEnoughData, SchemaError
 MEAN_METRICS = ("recall", "precision", "hit_rate", "ndcg", "map", "repeat_recall", "new_item_recall")
 REVENUE = "revenue"  # pooled: sum of revenue_hit / sum of revenue_target
 COMPARABLE = (*MEAN_METRICS, REVENUE)
-HEAD_SHARE = 0.2  # Pareto's fifth: the 20 % most bought products are the head, the others the tail
+SHOWN_METRICS = ("novelty", "tail_share", "departments")  # of what is shown, not of what is bought (exposure.py)
 
 
 @dataclass(frozen=True)
@@ -144,8 +144,9 @@ def _parts(frame: pd.DataFrame, metric: str) -> tuple[np.ndarray, np.ndarray]:
     if metric == REVENUE:
         _require(frame, "per-customer metrics", ("revenue_hit", "revenue_target"))
         return frame["revenue_hit"].to_numpy(dtype=float), frame["revenue_target"].to_numpy(dtype=float)
-    if metric not in MEAN_METRICS:
-        raise SchemaError("metric", found=metric, wanted=f"one of {', '.join(COMPARABLE)}", fix="correct the name")
+    if metric not in (*MEAN_METRICS, *SHOWN_METRICS):
+        wanted = f"one of {', '.join((*COMPARABLE, *SHOWN_METRICS))}"
+        raise SchemaError("metric", found=metric, wanted=wanted, fix="correct the name")
     _require(frame, "per-customer metrics", (metric,))
     values = frame[metric].to_numpy(dtype=float)
     has = ~np.isnan(values)
@@ -252,43 +253,3 @@ def paired_bootstrap(
     if value_b == 0 or not np.isfinite(relatives).all():
         return Interval(difference, _ratio(difference, value_b), *bounds, float("nan"), float("nan"))
     return Interval(difference, difference / value_b, *bounds, *_bounds(relatives, confidence))
-
-
-def coverage(slates: pd.DataFrame, n_products_sold_91d: int, k: int = 10) -> float:
-    """Distinct products in the first k of one window's slates / distinct products sold in the 91 days before it.
-
-    Raises:
-        NotEnoughData: nothing was sold.
-    """
-    if n_products_sold_91d < 1:
-        raise NotEnoughData("products sold", found=n_products_sold_91d, wanted="1 or more", fix="check the lake")
-    return float(slates.loc[slates[RANK] <= k, PRODUCT_ID].nunique() / n_products_sold_91d)
-
-
-def popularity_share(purchases: pd.DataFrame) -> pd.Series:
-    """Share of the customers in `purchases` that bought each product; index product_id, in (0, 1]."""
-    pairs = purchases[[CUSTOMER_ID, PRODUCT_ID]].drop_duplicates()
-    return pairs.groupby(PRODUCT_ID).size() / pairs[CUSTOMER_ID].nunique()
-
-
-def novelty(slates: pd.DataFrame, popularity: pd.Series, k: int = 10) -> float:
-    """Mean surprise, -log2(popularity share), of the recommended slots, in bits.
-
-    A product missing from `popularity` (see `popularity_share`) counts as the rarest one in it: a lower bound.
-    """
-    shares = slates.loc[slates[RANK] <= k, PRODUCT_ID].map(popularity).fillna(popularity.min())
-    return float(-np.log2(shares.to_numpy(dtype=float)).mean())
-
-
-def tail_share(slates: pd.DataFrame, popularity: pd.Series, k: int = 10, head: float = HEAD_SHARE) -> float:
-    """Share of the recommended slots whose product is outside the most popular `head` share of products."""
-    ordered = popularity.rename_axis(PRODUCT_ID).rename("share").reset_index()
-    ordered = ordered.sort_values(["share", PRODUCT_ID], ascending=[False, True])
-    best = ordered[PRODUCT_ID].head(int(np.ceil(head * len(ordered))))
-    return float((~slates.loc[slates[RANK] <= k, PRODUCT_ID].isin(best)).mean())
-
-
-def department_diversity(slates: pd.DataFrame, departments: pd.Series, k: int = 10) -> float:
-    """Mean number of distinct departments in a slate's first k, one window; `departments` has index product_id."""
-    top = slates.loc[slates[RANK] <= k, [CUSTOMER_ID, PRODUCT_ID]]
-    return float(top[PRODUCT_ID].map(departments).groupby(top[CUSTOMER_ID]).nunique().mean())

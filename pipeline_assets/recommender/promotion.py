@@ -1,13 +1,15 @@
-"""The promotion gate: is the challenger better than the champion and every simple baseline, beyond noise?
+"""The promotion gate: is the challenger better than the champion and every simple baseline, beyond noise, and is it safe?
 
 A new model is not promoted because it is new. All comparisons are paired on the same customer-weeks, because windows
-differ more than methods do. The gate only decides; moving the alias belongs to `assets/evaluation.py`.
+differ more than methods do. Beside them: absolute floors, no slice of customers or products below its baseline, slates
+that can be shown (`sanity`), and a change that is not larger than a person would want to see first. The gate only
+decides; moving the alias belongs to `assets/evaluation.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,15 +66,30 @@ class GatePolicy:
     """Share of the products sold in 91 days that is recommended to anybody in the top 10. Popularity reaches 0.0003,
     personal lists 0.17 to 0.21: this stops a ranker that collapsed onto a few products, and nothing else."""
 
+    min_primary: float = 0.01
+    """Absolute floor of the primary metric. Popularity has NDCG@10 0.10 here and a list of random products 0.000: below
+    it the evaluation or the labels are broken, whoever wins. A tighter floor would follow the season (windows differ by
+    12 %); a shop that knows its own level sets it."""
+
+    min_slice_customers: int = 50
+    """Distinct customers of a slice that is judged on its own: the interval of fewer is wider than any gain."""
+
+    max_change: float = 0.6
+    """Share of the slots whose product is not in the champion's slate. Above it the challenger may be better, and it is
+    another product: the outcome is inconclusive until a person looked. docs/adr/0023-gate.md has what was measured."""
+
     def __post_init__(self) -> None:
         rules: list[tuple[str, bool, str]] = [
             ("primary_metric", self.primary_metric in metrics.COMPARABLE, f"one of {', '.join(metrics.COMPARABLE)}"),
             ("revenue_metric", self.revenue_metric in metrics.COMPARABLE, f"one of {', '.join(metrics.COMPARABLE)}"),
             ("min_customers", self.min_customers >= 2, "2 or more: one customer has no spread"),
+            ("min_slice_customers", self.min_slice_customers >= 2, "2 or more: one customer has no spread"),
             ("confidence", 0 < self.confidence < 1, "between 0 and 1"),
             ("draws", self.draws >= 100, "100 or more"),
             ("max_revenue_loss", self.max_revenue_loss >= 0, "0 or more"),
             ("min_coverage", 0 <= self.min_coverage <= 1, "between 0 and 1"),
+            ("min_primary", 0 <= self.min_primary <= 1, "between 0 and 1"),
+            ("max_change", 0 <= self.max_change <= 1, "between 0 and 1"),
             ("min_relative_gain_over_baselines", self.min_relative_gain_over_baselines >= 0, "0 or more"),
             ("min_relative_gain_over_champion", self.min_relative_gain_over_champion >= 0, "0 or more"),
         ]
@@ -83,11 +100,41 @@ class GatePolicy:
 
 @dataclass(frozen=True)
 class Decision:
-    """What the gate decided. `reasons` are sentences for people; `comparisons` is one row per reference and metric."""
+    """What the gate decided. `reasons` are sentences for people; `comparisons` is one row per reference and metric.
+
+    `changes`: the smallest changes, all of them together, after which it would have been promoted; none when it was.
+    """
 
     outcome: Outcome
     reasons: tuple[str, ...]
     comparisons: pd.DataFrame
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A broken rule: what was found, and the smallest change that would mend it. Both are clauses without a full stop."""
+
+    fact: str
+    change: str
+
+    def __str__(self) -> str:
+        return f"{self.fact}: {self.change}."
+
+
+@dataclass(frozen=True, eq=False)
+class Evidence:
+    """What the gate knows beside measures per customer-week.
+
+    coverage: the challenger's (`exposure.coverage`), in [0, 1]. slices: `slices.compare_slices`. faults: what makes
+    slates unfit to be shown (`sanity.slate_faults`). change: share of slots that differ from the champion's
+    (`sanity.changed_share`); None without one.
+    """
+
+    coverage: float
+    slices: pd.DataFrame | None = None
+    faults: Sequence[str] = ()
+    change: float | None = None
 
 
 def _customers(index: pd.Index) -> int:
@@ -124,7 +171,7 @@ def _versus(row: pd.Series) -> str:
     return f"{row['metric']} {row['challenger']:.4f} against {reference} {row['reference_value']:.4f}"
 
 
-def _primary_failure(row: pd.Series, policy: GatePolicy, n: int) -> str | None:
+def _primary_failure(row: pd.Series, policy: GatePolicy, n: int) -> Failure | None:
     """Why the primary gain is not enough and the smallest thing that would have to change; None: it is enough."""
     is_champion = row["role"] == "champion"
     least = policy.min_relative_gain_over_champion if is_champion else policy.min_relative_gain_over_baselines
@@ -136,28 +183,66 @@ def _primary_failure(row: pd.Series, policy: GatePolicy, n: int) -> str | None:
         return None
     if row["low"] > 0:
         wanted = (1 + least) * row["reference_value"]
-        return f"{facts}. Better, but by less than the {least:+.1%} asked for: it would have to reach {wanted:.4f}."
+        return Failure(
+            f"{facts}. Better, but by less than the {least:+.1%} asked for",
+            f"{row['metric']} would have to reach {wanted:.4f}",
+        )
     kind = "Worse" if row["high"] < 0 else "Equal within noise"
-    change = f"the difference would have to grow by more than {max(-row['low'], 0):.4f} to lift the lower bound above 0"
+    change = (
+        f"the difference in {row['metric']} to {row['reference']} would have to grow by more than "
+        f"{max(-row['low'], 0):.4f} to lift the lower bound above 0"
+    )
     if row["difference"] > 0:
         # A bound's distance from the mean shrinks with the root of the sample, so this n would move it to 0.
         needed = math.ceil(n * ((row["difference"] - row["low"]) / row["difference"]) ** 2) + 1
         change += f", or the same difference would have to hold on about {needed:,} customer-weeks instead of {n:,}"
-    return f"{facts}. {kind}: {change}."
+    return Failure(f"{facts}. {kind}", change)
 
 
-def _revenue_failure(row: pd.Series, policy: GatePolicy) -> str | None:
+def _revenue_failure(row: pd.Series, policy: GatePolicy) -> Failure | None:
     """Why revenue fell too much against this reference; None: it did not."""
     loss = -row["difference"]
     allowed = policy.max_revenue_loss * row["reference_value"]
     interval = f"{policy.confidence:.0%} interval {row['low']:+.4f} to {row['high']:+.4f}"
     facts = f"{_versus(row)}: {row['relative']:+.1%}, {interval}"
     if row["high"] < 0:
-        return f"{facts}. A significant fall: it would have to rise by {-row['high']:.4f} to be within noise."
+        change = f"{row['metric']} would have to rise by {-row['high']:.4f} to be within noise"
+        return Failure(f"{facts}. A significant fall", change)
     if loss > allowed:
-        change = f"it would have to rise by {loss - allowed:.4f}"
-        return f"{facts}. Falls by more than {policy.max_revenue_loss:.0%}: {change}."
+        change = f"{row['metric']} would have to rise by {loss - allowed:.4f}"
+        return Failure(f"{facts}. Falls by more than {policy.max_revenue_loss:.0%}", change)
     return None
+
+
+def _floor_failures(value: float, evidence: Evidence, policy: GatePolicy) -> list[Failure]:
+    """Absolute floors, slices and sanity: what does not depend on a comparison of means."""
+    found = []
+    if not value >= policy.min_primary:  # NaN fails too
+        fact = f"{policy.primary_metric} {value:.4f} is below the floor {policy.min_primary:.4f}"
+        found.append(Failure(fact, f"it would have to reach {policy.min_primary:.4f}"))
+    if not evidence.coverage >= policy.min_coverage:
+        more = f"{policy.min_coverage / evidence.coverage:.1f} times as many" if evidence.coverage > 0 else "any"
+        fact = f"coverage {evidence.coverage:.4f} is below {policy.min_coverage:.4f}"
+        found.append(Failure(fact, f"the slates would have to hold {more} distinct products sold in the last 91 days"))
+    slices = evidence.slices
+    for _, row in (slices[slices["is_below"]] if slices is not None and len(slices) else pd.DataFrame()).iterrows():
+        fact = (
+            f"slice {row['slice']}: {row['metric']} {row['challenger']:.4f} against {row['baseline']} "
+            f"{row['baseline_value']:.4f}, interval of all slices together {row['low']:+.4f} to {row['high']:+.4f}"
+        )
+        change = f"{row['metric']} of {row['slice']} would have to rise by {-row['high']:.4f} to be within noise"
+        found.append(Failure(fact, change))
+    return [*found, *(Failure(fault, "no slate may have this fault") for fault in evidence.faults)]
+
+
+def _too_large_a_change(evidence: Evidence, policy: GatePolicy) -> Failure | None:
+    if evidence.change is None or evidence.change <= policy.max_change:
+        return None
+    return Failure(
+        f"better, but {evidence.change:.0%} of the slots would show another product than the champion's "
+        f"({policy.max_change:.0%} are allowed without a person)",
+        f"look at the slates, then evaluate again with training.gate_max_change of {evidence.change:.2f} or more",
+    )
 
 
 def decide(
@@ -166,22 +251,22 @@ def decide(
     baselines: Mapping[str, pd.DataFrame],
     policy: GatePolicy,
     seed: int,
-    *,
-    coverage: float,
+    evidence: Evidence,
 ) -> Decision:
     """Judge a challenger on customer-weeks that neither it nor the champion was trained on.
 
     Every baseline must be beaten, and the champion where there is one: observed gain of at least the policy's, and the
     lower bound of the paired difference above 0. Revenue is judged against the champion, or, for a first model, against
-    every baseline. All rules must hold, so more baselines make promotion harder, never luckier.
+    every baseline. Floors, slices and slates are judged on their own. All rules must hold, so more baselines make
+    promotion harder, never luckier.
 
     Args:
         challenger, champion, baselines: results of `metrics.per_customer_metrics` on the same customer-weeks, index
             customer_id or (window, customer_id). `champion` None: this is the first model.
-        coverage: the challenger's `metrics.coverage`, in [0, 1].
 
     Returns:
-        'inconclusive' with too few customers, 'reject' with one reason per broken rule, or 'promote'.
+        'inconclusive' with too few customers, or when all rules hold and the change is too large to go unseen;
+        'reject' with one reason per broken rule; or 'promote'.
 
     Raises:
         NotEnoughData: no baseline is given: a model is never judged without one.
@@ -192,42 +277,53 @@ def decide(
     _require_same_rows(challenger, {**baselines, **({} if champion is None else {"champion": champion})})
     n, customers = len(challenger), _customers(challenger.index)
     if customers < policy.min_customers:
-        reason = (
-            f"{customers} customers with purchases in {n} customer-weeks: too few to judge. "
-            f"{policy.min_customers - customers} more are needed ({policy.min_customers})."
+        reason = Failure(
+            f"{customers} customers with purchases in {n} customer-weeks are too few to judge",
+            f"{policy.min_customers - customers} more are needed ({policy.min_customers})",
         )
-        return Decision("inconclusive", (reason,), pd.DataFrame(columns=list(COMPARISON_COLUMNS)))
+        return _refused("inconclusive", [reason], pd.DataFrame(columns=list(COMPARISON_COLUMNS)))
 
-    references = [(name, "baseline", frame) for name, frame in baselines.items()]
-    if champion is not None:
-        references.append(("champion", "champion", champion))
-    guarded = "baseline" if champion is None else "champion"
-    rows: list[dict[str, object]] = []
-    failures: list[str] = []
-    for name, role, frame in references:
-        for metric in dict.fromkeys((policy.primary_metric, policy.revenue_metric)):
-            row = _compare(challenger, name, role, frame, metric, policy, seed)
-            found: list[str | None] = []
-            if metric == policy.primary_metric:
-                found.append(_primary_failure(pd.Series(row), policy, n))
-            if metric == policy.revenue_metric and role == guarded:
-                found.append(_revenue_failure(pd.Series(row), policy))
-            broken = [reason for reason in found if reason]
-            rows.append({**row, "is_passed": not broken if found else None})
-            failures += broken
-    if not coverage >= policy.min_coverage:  # NaN fails too
-        failures.append(
-            f"coverage {coverage:.4f} is below {policy.min_coverage:.4f}: "
-            f"the slates would have to hold {policy.min_coverage / coverage:.1f} times as many distinct products."
-            if coverage > 0
-            else f"coverage is {coverage}: the slates hold no product sold in the last 91 days."
-        )
-    comparisons = pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS))
+    comparisons, failures = _comparisons(challenger, champion, baselines, policy, seed)
+    failures += _floor_failures(metrics.metric_value(challenger, policy.primary_metric), evidence, policy)
     if failures:
-        return Decision("reject", tuple(failures), comparisons)
+        return _refused("reject", failures, comparisons)
+    if change := _too_large_a_change(evidence, policy):
+        return _refused("inconclusive", [change], comparisons)
     primary = comparisons[comparisons["metric"] == policy.primary_metric]
     reasons = tuple(
         f"{_versus(row)}: {row['relative']:+.1%}, the lower bound {row['low']:+.4f} is above 0."
         for _, row in primary.iterrows()
     )
     return Decision("promote", reasons, comparisons)
+
+
+def _refused(outcome: Outcome, failures: Sequence[Failure], comparisons: pd.DataFrame) -> Decision:
+    return Decision(outcome, tuple(map(str, failures)), comparisons, tuple(failure.change for failure in failures))
+
+
+def _comparisons(
+    challenger: pd.DataFrame,
+    champion: pd.DataFrame | None,
+    baselines: Mapping[str, pd.DataFrame],
+    policy: GatePolicy,
+    seed: int,
+) -> tuple[pd.DataFrame, list[Failure]]:
+    """One row per reference and metric, and what fails in them."""
+    references = [(name, "baseline", frame) for name, frame in baselines.items()]
+    if champion is not None:
+        references.append(("champion", "champion", champion))
+    guarded = "baseline" if champion is None else "champion"
+    rows: list[dict[str, object]] = []
+    failures: list[Failure] = []
+    for name, role, frame in references:
+        for metric in dict.fromkeys((policy.primary_metric, policy.revenue_metric)):
+            row = _compare(challenger, name, role, frame, metric, policy, seed)
+            found: list[Failure | None] = []
+            if metric == policy.primary_metric:
+                found.append(_primary_failure(pd.Series(row), policy, len(challenger)))
+            if metric == policy.revenue_metric and role == guarded:
+                found.append(_revenue_failure(pd.Series(row), policy))
+            broken = [failure for failure in found if failure]
+            rows.append({**row, "is_passed": not broken if found else None})
+            failures += broken
+    return pd.DataFrame(rows, columns=list(COMPARISON_COLUMNS)), failures

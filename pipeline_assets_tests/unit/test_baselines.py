@@ -9,14 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline_assets.recommender import baselines
+from pipeline_assets.recommender import baselines, known
 from pipeline_assets.recommender.errors import ConfigurationError, NotEnoughData, SchemaError
 
 AS_OF = date(2017, 6, 30)
 Method = Callable[..., pd.DataFrame]
-METHODS: tuple[Method, ...] = (
-    baselines.popularity, baselines.personal_frequency, baselines.decayed_frequency, baselines.tifu_knn,
-)  # fmt: skip
+METHODS: tuple[Method, ...] = tuple(baselines.ALL.values())
 
 
 def purchases(*orders: tuple[str, str, str]) -> pd.DataFrame:
@@ -149,6 +147,11 @@ def test_very_old_purchases_still_rank_before_popular_products() -> None:
         (baselines.tifu_knn, {"k": 0}),
         (baselines.tifu_knn, {"r_b": 0.0}),
         (baselines.tifu_knn, {"alpha": 1.1}),
+        (baselines.up_cf, {"r": 0}),
+        (baselines.up_cf, {"q": 0}),
+        (baselines.item_knn, {"k": 0}),
+        (baselines.ease, {"l2": 0}),
+        (baselines.als, {"factors": 0}),
     ],
 )
 def test_impossible_parameters_are_refused(method: Method, wrong: dict[str, float]) -> None:
@@ -214,7 +217,7 @@ def test_tifu_blocks_give_the_same_slates(monkeypatch: pytest.MonkeyPatch) -> No
     )  # fmt: skip
     customers = sorted(shop["customer_id"].unique())
     at_once = baselines.tifu_knn(shop, customers, AS_OF, k=4, top=6)
-    monkeypatch.setattr(baselines, "BLOCK_CELLS", 1)
+    monkeypatch.setattr(known, "BLOCK_CELLS", 1)
     pd.testing.assert_frame_equal(baselines.tifu_knn(shop, customers, AS_OF, k=4, top=6), at_once)
 
 
@@ -223,3 +226,76 @@ def test_tifu_list_for_one_customer_equals_his_list_among_all() -> None:
     together = baselines.tifu_knn(SHOP, ["ann", "bob", "cleo"], AS_OF, k=1, top=4)
     alone = baselines.tifu_knn(SHOP, ["bob"], AS_OF, k=1, top=4)
     assert listed(alone, "bob") == listed(together, "bob")
+
+
+def test_up_cf_is_own_popularity_in_the_last_baskets_where_nobody_is_similar() -> None:
+    """Ann alone, r = 2 of her three baskets: b is in 2 of 2, c in 1 of 2, a in none of them and so not personal."""
+    shop = purchases(("ann", "2017-06-01", "ab"), ("ann", "2017-06-10", "b"), ("ann", "2017-06-20", "bc"))
+    slates = baselines.up_cf(shop, ["ann"], AS_OF, r=2, top=3)
+    assert listed(slates, "ann") == "bca"
+    assert score(slates, "ann", "b") == pytest.approx(2 / 2)
+    assert score(slates, "ann", "c") == pytest.approx(1 / 2)
+    assert score(slates, "ann", "a") < 0
+
+
+def test_up_cf_adds_similar_customers_by_the_asymmetric_cosine() -> None:
+    """Ann has a, Bob a to d: 1 in common / (1 ** 0.25 * 4 ** 0.75) = 0.3536, squared 0.125; a is own 1 + 0.125, b 0.125."""
+    shop = purchases(("ann", "2017-06-01", "a"), ("bob", "2017-06-01", "abcd"), ("dan", "2017-06-01", "xy"))
+    slates = baselines.up_cf(shop, ["ann"], AS_OF, alpha=0.25, q=2, k=2, top=2)
+    assert score(slates, "ann", "a") == pytest.approx(1 + 4**-1.5)
+    assert score(slates, "ann", "b") == pytest.approx(4**-1.5)
+
+
+def test_item_knn_scores_by_cosine_of_buyers() -> None:
+    """Today Ann bought a, Bob a and b: cosine(a, b) = 1 / sqrt(2 * 1), and Ann's a weighs log(1 + 1)."""
+    shop = purchases(("ann", "2017-06-30", "a"), ("bob", "2017-06-30", "ab"))
+    slates = baselines.item_knn(shop, ["ann"], AS_OF, top=2)
+    assert listed(slates, "ann") == "ba"
+    assert score(slates, "ann", "b") == pytest.approx(np.log(2) / np.sqrt(2), abs=1e-4)
+
+
+def test_ease_is_the_ridge_regression_of_each_product_on_the_others() -> None:
+    """Column b of the weights solves (X_a'X_a + l2) w = X_a'X_b for the only other product a: w = g_ab / (g_aa + l2)."""
+    shop = purchases(("ann", "2017-06-30", "a"), ("bob", "2017-06-30", "ab"))
+    slates = baselines.ease(shop, ["ann"], AS_OF, l2=2.0, top=2)
+    unit = np.log(2) ** 2  # of one purchase today, squared
+    assert score(slates, "ann", "b") == pytest.approx(np.log(2) * unit / (2 * unit + 2.0), abs=1e-4)
+
+
+def test_als_finds_the_group_that_a_customer_belongs_to() -> None:
+    """Six customers buy a to d, six w to z; Ann has a, b, c: with two factors d is worth more to her than w to z."""
+    shop = purchases(
+        *((f"left{n}", "2017-06-30", "abcd") for n in range(6)),
+        *((f"right{n}", "2017-06-30", "wxyz") for n in range(6)),
+        ("ann", "2017-06-30", "abc"),
+    )
+    slates = baselines.als(shop, ["ann"], AS_OF, factors=2, l2=0.1, top=4)
+    assert set(listed(slates, "ann")) == set("abcd")
+
+
+@pytest.mark.parametrize("method", [baselines.up_cf, baselines.item_knn, baselines.ease])
+def test_block_size_changes_nothing(method: Method, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One customer at a time or all at once: the block only bounds memory."""
+    at_once = method(SHOP, ["ann", "bob", "cleo"], AS_OF, top=5)
+    monkeypatch.setattr(known, "BLOCK_CELLS", 1)
+    pd.testing.assert_frame_equal(method(SHOP, ["ann", "bob", "cleo"], AS_OF, top=5), at_once)
+
+
+def test_purchases_are_encoded_once_for_several_methods() -> None:
+    """All methods by name, the same slates as each on its own."""
+    found = baselines.baseline_slates(list(baselines.ALL), SHOP, ["ann", "zoe"], AS_OF, top=3)
+    assert list(found) == list(baselines.ALL)
+    for name, slates in found.items():
+        pd.testing.assert_frame_equal(slates, baselines.ALL[name](SHOP, ["ann", "zoe"], AS_OF, top=3))
+
+
+def test_unknown_method_is_refused() -> None:
+    """The error lists the names that exist."""
+    with pytest.raises(ConfigurationError, match="TIFU-KNN"):
+        baselines.baseline_slates(["TIFU"], SHOP, ["ann"], AS_OF, top=3)
+
+
+def test_codes_of_another_day_are_refused() -> None:
+    """Purchases encoded as of 30 June know too much for 1 June."""
+    with pytest.raises(ConfigurationError, match="2017-06-30"):
+        baselines.popularity(known.known_on(SHOP, AS_OF), ["ann"], date(2017, 6, 1), top=1)

@@ -264,38 +264,3 @@ def test_bootstrap_interval_surrounds_the_value() -> None:
     estimate = metrics.bootstrap_interval(frame(recall=[0.0, 1.0] * 50), "recall", seed=1)
     assert estimate.value == 0.5
     assert (estimate.low, estimate.high) == pytest.approx((0.5 - 0.098, 0.5 + 0.098), abs=0.02)
-
-
-def test_coverage_counts_distinct_products_within_k() -> None:
-    """a, b, c within the first two places, of 12 products sold."""
-    assert metrics.coverage(slates(ann="abz", bob="bc"), 12, k=2) == pytest.approx(3 / 12)
-
-
-def test_coverage_of_a_shop_without_sales_is_refused() -> None:
-    """Dividing by nothing sold is an error, not 0."""
-    with pytest.raises(NotEnoughData):
-        metrics.coverage(slates(ann="a"), 0)
-
-
-def test_popularity_share_counts_customers_not_orders() -> None:
-    """Two of two customers bought a, one bought b; Ann's second a changes nothing."""
-    shares = metrics.popularity_share(pd.concat([pairs(ann="ab", bob="a"), pairs(ann="a")]))
-    assert shares.to_dict() == {"a": 2 / 2, "b": 1 / 2}
-
-
-def test_novelty_is_the_mean_surprise_in_bits() -> None:
-    """Shares 1/2 and 1/8 are 1 and 3 bits; an unknown product counts as the rarest, 3 bits: 7/3."""
-    popularity = pd.Series({"a": 1 / 2, "b": 1 / 8})
-    assert metrics.novelty(slates(ann="abz"), popularity) == pytest.approx((1 + 3 + 3) / 3)
-
-
-def test_tail_share_counts_slots_outside_the_head() -> None:
-    """Of five products the head is the best one, a: two of the three slots are tail."""
-    popularity = pd.Series({"a": 0.9, "b": 0.4, "c": 0.3, "d": 0.2, "e": 0.1})
-    assert metrics.tail_share(slates(ann="ab", bob="c"), popularity) == pytest.approx(2 / 3)
-
-
-def test_department_diversity_averages_distinct_departments() -> None:
-    """Ann's list spans 2 departments, Bob's 1: 1.5."""
-    departments = pd.Series({"a": "DAIRY", "b": "DAIRY", "c": "BAKERY"})
-    assert metrics.department_diversity(slates(ann="abc", bob="ab"), departments) == pytest.approx((2 + 1) / 2)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from pipeline_assets.recommender.errors import ConfigurationError, NotEnoughData, SchemaError
-from pipeline_assets.recommender.promotion import Decision, GatePolicy, decide
+from pipeline_assets.recommender.promotion import Decision, Evidence, GatePolicy, decide
 
 N = 100
 POLICY = GatePolicy(min_customers=N, draws=200)
@@ -27,7 +27,7 @@ def judge(
     champion: pd.DataFrame | None = None,
     **baselines: pd.DataFrame,
 ) -> Decision:
-    return decide(challenger, champion, baselines or {"personal": frame(0.25)}, POLICY, seed=1, coverage=0.2)
+    return decide(challenger, champion, baselines or {"personal": frame(0.25)}, POLICY, 1, Evidence(0.2))
 
 
 def test_first_model_that_beats_every_baseline_is_promoted() -> None:
@@ -128,7 +128,7 @@ def test_weeks_of_one_customer_are_not_more_customers() -> None:
 @pytest.mark.parametrize("coverage", [0.001, 0.0, float("nan")])
 def test_collapsed_coverage_is_rejected(coverage: float) -> None:
     """A good NDCG with the same few products for everybody; an unknown coverage does not pass either."""
-    decision = decide(frame(0.30), None, {"personal": frame(0.25)}, POLICY, seed=1, coverage=coverage)
+    decision = decide(frame(0.30), None, {"personal": frame(0.25)}, POLICY, 1, Evidence(coverage))
     assert decision.outcome == "reject"
     assert "coverage" in decision.reasons[0]
 
@@ -165,7 +165,7 @@ def test_different_customer_weeks_are_refused() -> None:
 def test_judging_without_a_baseline_is_refused() -> None:
     """The simple methods are always in the table."""
     with pytest.raises(NotEnoughData):
-        decide(frame(0.30), None, {}, POLICY, seed=1, coverage=0.2)
+        decide(frame(0.30), None, {}, POLICY, 1, Evidence(0.2))
 
 
 @pytest.mark.parametrize(
@@ -175,3 +175,64 @@ def test_impossible_policy_is_refused(wrong: dict[str, object]) -> None:
     """A gate that cannot work is refused where it is written, by field name."""
     with pytest.raises(ConfigurationError, match=next(iter(wrong))):
         GatePolicy(**wrong)  # type: ignore[arg-type]
+
+
+def test_refusal_lists_the_smallest_changes() -> None:
+    """One change for each reason, and the reason ends with it; a promotion lists none."""
+    decision = judge(frame(0.20, revenue=0.05))
+    assert len(decision.changes) == len(decision.reasons) == 2
+    assert all(reason.endswith(f"{change}.") for reason, change in zip(decision.reasons, decision.changes, strict=True))
+    assert judge(frame(0.28)).changes == ()
+
+
+def with_evidence(evidence: Evidence, policy: GatePolicy = POLICY) -> Decision:
+    """A challenger that beats champion and baseline, with other evidence."""
+    return decide(frame(0.30), frame(0.28), {"personal": frame(0.25)}, policy, 1, evidence)
+
+
+def test_absolute_floor_stops_a_winner_among_broken_methods() -> None:
+    """0.006 beats 0.004 by half and is below the floor of 0.01; with the floor at 0.005 it passes."""
+    baselines = {"personal": frame(0.004)}
+    assert decide(frame(0.006), None, baselines, POLICY, 1, Evidence(0.2)).outcome == "reject"
+    lower = GatePolicy(min_customers=N, draws=200, min_primary=0.005)
+    assert decide(frame(0.006), None, baselines, lower, 1, Evidence(0.2)).outcome == "promote"
+
+
+def slice_rows(*is_below: bool) -> pd.DataFrame:
+    row = {
+        "slice": "tenure: new", "metric": "ndcg", "challenger": 0.20, "baseline": "personal", "baseline_value": 0.22,
+        "low": -0.03, "high": -0.01,
+    }  # fmt: skip
+    return pd.DataFrame([{**row, "is_below": below} for below in is_below])
+
+
+def test_slice_below_its_baseline_rejects() -> None:
+    """The reason names the slice and what it lacks, 0.01 to be within noise; slices that hold do not matter."""
+    decision = with_evidence(Evidence(0.2, slices=slice_rows(False, True)))
+    assert decision.outcome == "reject"
+    assert "slice tenure: new: ndcg 0.2000 against personal 0.2200" in decision.reasons[0]
+    assert "rise by 0.0100" in decision.changes[0]
+    assert with_evidence(Evidence(0.2, slices=slice_rows(False, False))).outcome == "promote"
+    assert with_evidence(Evidence(0.2, slices=slice_rows())).outcome == "promote"
+
+
+def test_slates_that_cannot_be_shown_reject() -> None:
+    """A fault of one slate is enough, whatever the measures say."""
+    decision = with_evidence(Evidence(0.2, faults=("1 slots repeat a product",)))
+    assert decision.outcome == "reject"
+    assert decision.reasons == ("1 slots repeat a product: no slate may have this fault.",)
+
+
+def test_change_beyond_the_limit_asks_for_a_person() -> None:
+    """61 % of the slots are new where 60 % may be: inconclusive, and it says which setting lets it pass; 60 % passes."""
+    decision = with_evidence(Evidence(0.2, change=0.61))
+    assert decision.outcome == "inconclusive"
+    assert "training.gate_max_change of 0.61" in decision.changes[0]
+    assert with_evidence(Evidence(0.2, change=0.60)).outcome == "promote"
+    assert with_evidence(Evidence(0.2, change=0.61), GatePolicy(min_customers=N, max_change=0.61)).outcome == "promote"
+
+
+def test_worse_model_with_a_large_change_is_rejected_not_inconclusive() -> None:
+    """A person is asked only about models that pass everything else."""
+    decision = decide(frame(0.20), frame(0.28), {"personal": frame(0.25)}, POLICY, 1, Evidence(0.2, change=0.9))
+    assert decision.outcome == "reject"
