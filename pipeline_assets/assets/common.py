@@ -48,6 +48,19 @@ def preview(frame: pd.DataFrame, rows: int = 5) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md(frame.head(rows).to_markdown(index=False))
 
 
+def records(frame: pd.DataFrame) -> dg.TableMetadataValue:
+    """A whole table in the UI; for small ones. Text, numbers and booleans stay what they are."""
+    plain = frame.astype(object).where(frame.notna(), None)
+    return dg.MetadataValue.table(
+        records=[
+            dg.TableRecord(
+                {str(name): value.item() if hasattr(value, "item") else value for name, value in row.items()}
+            )
+            for row in plain.to_dict("records")
+        ]
+    )
+
+
 def bullets(lines: Sequence[str]) -> dg.MarkdownMetadataValue:
     """Reasons, one a line."""
     return dg.MetadataValue.md("\n".join(f"- {line}" for line in lines))

@@ -5,9 +5,10 @@ from typing import Any
 
 import dagster as dg
 
-from pipeline_assets.assets.common import ML_TEAM, bullets, each_day, png
+from pipeline_assets.assets.common import ML_TEAM, bullets, each_day, png, records
 from pipeline_assets.assets.training import feature_days, lookback
 from pipeline_assets.partitions import daily
+from pipeline_assets.recommender.evaluation_page import MODEL
 from pipeline_assets.recommender.promotion import GatePolicy
 from pipeline_assets.recommender.report import metric_table
 from pipeline_assets.resources.evaluation_run import METRICS, evaluate
@@ -34,11 +35,12 @@ GROUP = "evaluation"
     owners=ML_TEAM,
     kinds={"lightgbm", "mlflow"},
     tags={"layer": GROUP},
-    code_version="1",
+    code_version="2",
     partitions_def=daily,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    description="One evaluation of training/model of the day against the champion, popularity, decayed personal frequency and TIFU-KNN, on the same "
-    "customers of the newest complete weeks, none of which was trained on. HTML, model card and plots are kept in MLflow. Read by evaluation/promotion.",
+    description="One evaluation of training/model of the day against the champion, popularity, decayed personal frequency and TIFU-KNN (all baselines with "
+    "training.baselines = all), on the same customers of the newest complete weeks, none of which was trained on: measures with intervals, slices, exposure, "
+    "calibration, and the gate's decision. HTML, model card, tables and plots are kept in MLflow. Read by evaluation/promotion.",
 )
 def evaluation_report(
     context: dg.AssetExecutionContext, lake: Lake, feature_store: FeatureStoreResource, tracking: Tracking
@@ -52,8 +54,11 @@ def evaluation_report(
             "mlflow_run_id": result.run_id,
             "outcome": result.decision.outcome,
             "reasons": bullets(result.decision.reasons),
+            "would_have_to_change": bullets(result.decision.changes or ("nothing",)),
             "metrics": dg.MetadataValue.md(metric_table(result.summaries, METRICS)),
-            "ndcg_at_10": result.summaries["ranker"]["ndcg"],
+            **{name: records(frame) for name, frame in result.report.tables.items() if len(frame)},
+            "model_card": dg.MetadataValue.md(result.card),
+            "ndcg_at_10": result.summaries[MODEL]["ndcg"],
             "coverage_at_10": result.coverage,
             "customer_weeks": result.customer_weeks,
             "report": dg.MetadataValue.path(str(result.html_path)),
@@ -64,8 +69,14 @@ def evaluation_report(
 
 
 def gate_policy() -> GatePolicy:
-    """The gate's policy with the settings' least number of customers."""
-    return GatePolicy(min_customers=get_settings().training.gate_min_customers)
+    """The gate's policy with what the settings say of it."""
+    chosen = get_settings().training
+    return GatePolicy(
+        min_customers=chosen.gate_min_customers,
+        min_primary=chosen.gate_min_ndcg,
+        min_slice_customers=chosen.gate_min_slice_customers,
+        max_change=chosen.gate_max_change,
+    )
 
 
 @dg.asset(

@@ -16,7 +16,7 @@ import pandas as pd
 from pipeline_assets.recommender import known as shared
 from pipeline_assets.recommender.errors import ConfigurationError
 from pipeline_assets.recommender.known import Known, known_to, settle, slates_of
-from pipeline_assets.recommender.retriever import N_NEIGHBOURS, neighbours
+from pipeline_assets.recommender.retriever import neighbours
 
 HALF_LIFE_DAYS = 90  # as the retriever and the decayed counter
 FACTOR_DIGITS = 5  # of scores that are products of float32 factors, which have 7
@@ -56,7 +56,7 @@ def item_knn(
     customers: list[str],
     as_of: date,
     n_items: int = 3000,
-    k: int = N_NEIGHBOURS,
+    k: int = 1000,
     top: int = 20,
 ) -> pd.DataFrame:
     """Products that are bought by the buyers of the customer's products: the retriever on its own (see `retriever`).
@@ -88,7 +88,7 @@ def ease(
     customers: list[str],
     as_of: date,
     n_items: int = 3000,
-    l2: float = 300.0,
+    l2: float = 3.0,
     top: int = 20,
 ) -> pd.DataFrame:
     """Linear item-to-item weights with a zero diagonal, in closed form (Steck, WWW 2019).
@@ -121,9 +121,9 @@ def als(
     customers: list[str],
     as_of: date,
     n_items: int = 3000,
-    factors: int = 64,
+    factors: int = 256,
     l2: float = 10.0,
-    alpha: float = 10.0,
+    alpha: float = 1.0,
     iterations: int = 15,
     seed: int = 7,
     top: int = 20,

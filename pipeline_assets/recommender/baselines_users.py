@@ -120,9 +120,9 @@ def up_cf(
     purchases: pd.DataFrame | Known,
     customers: list[str],
     as_of: date,
-    r: int = 25,
+    r: int = 40,
     alpha: float = 0.25,
-    q: float = 10,
+    q: float = 30,
     k: int = 100,
     top: int = 20,
 ) -> pd.DataFrame:

@@ -7,14 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
-from typing import Any, TypeVar
+from datetime import date, timedelta
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
-from pipeline_assets.recommender.columns import CUSTOMER_ID, PRODUCT_ID, RANK, SCORE
-from pipeline_assets.recommender.exposure import Shop, coverage, exposure, popularity_fifths, shown_measures
+from pipeline_assets.recommender.columns import CUSTOMER_ID, EVENT_DATE, PRODUCT_ID, RANK, SCORE
+from pipeline_assets.recommender.exposure import (
+    Shop,
+    coverage,
+    exposure,
+    popularity_fifths,
+    popularity_share,
+    shown_measures,
+)
 from pipeline_assets.recommender.metrics import (
     MEAN_METRICS,
     REVENUE,
@@ -31,7 +38,7 @@ from pipeline_assets.recommender.slices import compare_slices, customer_slices, 
 CHALLENGER, CHAMPION = "challenger", "champion"
 MEASURES = (*MEAN_METRICS, REVENUE, *SHOWN_METRICS)
 DIMENSIONS = ("department", "brand")  # of products, that are slices
-RECENT_DAYS = 91  # whose products can be covered
+RECENT = timedelta(days=91)  # whose products can be covered
 Slates = Mapping[str, pd.DataFrame]
 T = TypeVar("T")
 
@@ -140,8 +147,8 @@ def judge_week(facts: Facts, slates: Slates, k: int) -> Judged:
         SchemaError, NotEnoughData: as of the measures.
     """
     history = facts.purchases[[CUSTOMER_ID, PRODUCT_ID]].drop_duplicates()
-    recent = facts.purchases[pd.to_datetime(facts.purchases["event_date"]) > pd.Timestamp(facts.day) - pd.Timedelta(days=RECENT_DAYS)]
-    shop = _shop(facts, recent)
+    recent = facts.purchases[pd.to_datetime(facts.purchases[EVENT_DATE]) > pd.Timestamp(facts.day - RECENT)]
+    shop = Shop(popularity_share(recent), facts.products)
     top = {name: slate.loc[slate[RANK] <= k] for name, slate in slates.items()}
     groups = {name: product_groups(facts.products[name], facts.targets) for name in DIMENSIONS}
     sellable = facts.products.index[facts.products["is_sellable"]]
@@ -175,12 +182,6 @@ def judge_week(facts: Facts, slates: Slates, k: int) -> Judged:
         faults=slate_faults(top[CHALLENGER], facts.customers, set(sellable), min(k, len(sellable))),
         change=changed_share(top[CHALLENGER], top[CHAMPION], k) if CHAMPION in top else None,
     )
-
-
-def _shop(facts: Facts, recent: pd.DataFrame) -> Shop:
-    pairs = recent[[CUSTOMER_ID, PRODUCT_ID]].drop_duplicates()
-    popularity = pairs.groupby(PRODUCT_ID).size() / max(pairs[CUSTOMER_ID].nunique(), 1)
-    return Shop(popularity, facts.products)
 
 
 def _windowed(day: date, frame: pd.DataFrame) -> pd.DataFrame:
@@ -232,8 +233,6 @@ def _mean_estimate(parts: list[Estimate]) -> Estimate:
 
 
 def _mean_exposure(parts: list[pd.DataFrame]) -> pd.DataFrame:
-    both: Any = sum((part[["slots", "purchases"]] for part in parts[1:]), parts[0][["slots", "purchases"]]) if len(parts) == 1 else (
-        pd.concat([part[["slots", "purchases"]] for part in parts]).groupby(level=0).sum() / len(parts)
-    )
-    both = both.assign(ratio=(both["slots"] / both["purchases"]).where(both["purchases"] > 0))
+    both = pd.concat([part[["slots", "purchases"]] for part in parts]).groupby(level=0).sum() / len(parts)
+    both["ratio"] = (both["slots"] / both["purchases"]).where(both["purchases"] > 0)
     return both.sort_values("purchases", ascending=False, kind="stable")

@@ -58,7 +58,7 @@ def leaderboard_plot(estimates: Mapping[str, Estimate], metric: str, highlight: 
     if not estimates:
         raise NotEnoughData("estimates", found="no method", wanted="one or more", fix="evaluate a method first")
     ordered = sorted(estimates.items(), key=lambda item: (-item[1].value, item[0]))
-    figure, axes = _axes(f"{metric}, mean and interval over customers", 1.2 + 0.42 * len(ordered))
+    figure, axes = _axes(f"{metric.upper() if metric == 'ndcg' else metric}@10", 1.2 + 0.42 * len(ordered))
     values = np.array([e.value for _, e in ordered])
     spread = np.array([[max(e.value - e.low, 0), max(e.high - e.value, 0)] for _, e in ordered]).T
     colours = [ACCENT if name == highlight else GREY for name, _ in ordered]
@@ -135,14 +135,32 @@ def gain_plot(comparisons: pd.DataFrame, metric: str = "ndcg") -> bytes:
     Raises:
         NotEnoughData: there is no comparison in `metric`.
     """
-    rows = comparisons[comparisons["metric"] == metric].reset_index(drop=True)
+    rows = comparisons[comparisons["metric"] == metric]
+    names = [str(name) for name in rows["reference"]]
+    return _gains(rows, names, f"Paired gain in {metric} over each reference")
+
+
+def slice_plot(slices: pd.DataFrame) -> bytes:
+    """Relative gain over the strongest baseline of each slice, as `gain_plot`. PNG bytes.
+
+    Args:
+        slices: `slices.compare_slices`.
+
+    Raises:
+        NotEnoughData: there is no slice.
+    """
+    names = [f"{row.slice}  ({row.metric}, {row.customers:,})" for row in slices.itertuples()]
+    return _gains(slices, names, "Gain over the strongest baseline of each slice")
+
+
+def _gains(rows: pd.DataFrame, names: Sequence[str], title: str) -> bytes:
     if rows.empty:
-        raise NotEnoughData("comparisons", found=f"none in {metric}", wanted="one or more", fix="judge more customers")
-    figure, axes = _axes(f"Paired gain in {metric} over each reference", 1.3 + 0.42 * len(rows))
+        raise NotEnoughData("comparisons", found="none", wanted="one or more", fix="judge more customers")
+    figure, axes = _axes(title, 1.3 + 0.42 * len(rows))
     axes.axvline(0, color=MUTED, linewidth=1)
     for at, row in enumerate(rows.itertuples()):
-        if np.isnan(row.relative):
-            axes.text(0, at, " no ratio: the reference is 0", va="center", fontsize=9, color=MUTED)
+        if np.isnan([row.relative, row.relative_low, row.relative_high]).any():
+            axes.text(0, at, " no ratio: hits are too few", va="center", fontsize=9, color=MUTED)
             continue
         colour = GOOD if row.low > 0 else BAD if row.high < 0 else MUTED
         low, value, high = np.clip([row.relative_low, row.relative, row.relative_high], -GAIN_LIMIT, GAIN_LIMIT)
@@ -152,6 +170,73 @@ def gain_plot(comparisons: pd.DataFrame, metric: str = "ndcg") -> bytes:
         axes.text(value, at - 0.2, f"{row.relative:+.1%}", ha="center", va="bottom", fontsize=9, color=colour)
     axes.margins(x=0.1)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.0%}")
-    _name_rows(axes, [str(name) for name in rows["reference"]])
+    _name_rows(axes, names)
     axes.set_ylim(len(rows) - 0.5, -0.7)
+    return _png(figure)
+
+
+def position_plot(hit_rate: Mapping[str, np.ndarray], highlight: str | None = None) -> bytes:
+    """Share of customers who bought the product at each rank: it should fall from left to right. PNG bytes.
+
+    Args:
+        hit_rate: method -> (k,) share of customers with a hit at rank 1..k.
+
+    Raises:
+        NotEnoughData: there is no method.
+    """
+    if not hit_rate:
+        raise NotEnoughData("hit rates", found="no method", wanted="one or more", fix="evaluate a method first")
+    figure, axes = _axes("Bought, by position in the slate", 4)
+    for (name, values), style in zip(hit_rate.items(), ["-", "--", ":", "-."] * len(hit_rate), strict=False):
+        colour = ACCENT if name == highlight else MUTED
+        axes.plot(np.arange(1, len(values) + 1), values, style, color=colour, marker="o", markersize=4, label=name)
+    axes.set(xlabel="rank", ylabel="share of customers who bought it")
+    axes.set_xticks(np.arange(1, len(next(iter(hit_rate.values()))) + 1))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    axes.set_ylim(bottom=0)
+    axes.grid(color="#e8ecf0")
+    axes.legend(frameon=False, fontsize=9)
+    return _png(figure)
+
+
+def exposure_plot(exposure: pd.DataFrame, title: str) -> bytes:
+    """Share of the slots beside the share of purchases of each group. PNG bytes.
+
+    Args:
+        exposure: `exposure.exposure`: slots and purchases, index group.
+
+    Raises:
+        NotEnoughData: there is no group.
+    """
+    if exposure.empty:
+        raise NotEnoughData("exposure", found="no group", wanted="one or more", fix="evaluate a week with purchases")
+    figure, axes = _axes(title, 1.2 + 0.4 * len(exposure))
+    at = np.arange(len(exposure))
+    axes.barh(at - 0.19, exposure["slots"], color=ACCENT, height=0.36, label="slots")
+    axes.barh(at + 0.19, exposure["purchases"], color=GREY, height=0.36, label="purchases")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+    _name_rows(axes, [str(name) for name in exposure.index])
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
+    return _png(figure)
+
+
+def age_plot(ages: pd.DataFrame, unit: str = "weeks") -> bytes:
+    """Relative loss against a fresh model by age, with intervals. PNG bytes.
+
+    Args:
+        ages: index age; relative, relative_low, relative_high.
+
+    Raises:
+        NotEnoughData: there is no age.
+    """
+    if ages.empty:
+        raise NotEnoughData("ages", found="none", wanted="one or more", fix="measure an older model first")
+    figure, axes = _axes("Quality against the age of the model", 4)
+    spread = [ages["relative"] - ages["relative_low"], ages["relative_high"] - ages["relative"]]
+    axes.axhline(0, color=MUTED, linewidth=1)
+    axes.errorbar(ages.index, ages["relative"], yerr=spread, color=ACCENT, marker="o", capsize=3)
+    axes.set(xlabel=f"{unit} older than the fresh model", ylabel="NDCG@10 against the fresh one")
+    axes.set_xticks(list(ages.index))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:+.1%}")
+    axes.grid(color="#e8ecf0")
     return _png(figure)

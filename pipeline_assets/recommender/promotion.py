@@ -190,7 +190,7 @@ def _primary_failure(row: pd.Series, policy: GatePolicy, n: int) -> Failure | No
     kind = "Worse" if row["high"] < 0 else "Equal within noise"
     change = (
         f"the difference in {row['metric']} to {row['reference']} would have to grow by more than "
-        f"{max(-row['low'], 0):.4f} to lift the lower bound above 0"
+        f"{max(0.0, -row['low']):.4f} to lift the lower bound above 0"
     )
     if row["difference"] > 0:
         # A bound's distance from the mean shrinks with the root of the sample, so this n would move it to 0.

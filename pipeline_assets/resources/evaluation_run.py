@@ -17,24 +17,18 @@ import pandas as pd
 import pyarrow
 
 from pipeline_assets.recommender import baselines
-from pipeline_assets.recommender.metrics import bootstrap_interval, coverage, per_customer_metrics, summarise
-from pipeline_assets.recommender.promotion import Decision, GatePolicy, decide
+from pipeline_assets.recommender.evaluation_page import MODEL, Report, evaluation_page, example_slates, named
+from pipeline_assets.recommender.judging import CHALLENGER, CHAMPION, Facts, Judged, join_weeks, judge_week
+from pipeline_assets.recommender.metrics import COMPARABLE, Estimate
+from pipeline_assets.recommender.promotion import Decision, Evidence, GatePolicy, decide
 from pipeline_assets.recommender.ranker import rank_customers
-from pipeline_assets.recommender.report import (
-    CardFacts,
-    calibration_plot,
-    evaluation_html,
-    gain_plot,
-    leaderboard_plot,
-    model_card,
-)
+from pipeline_assets.recommender.report import CardFacts, model_card
 from pipeline_assets.recommender.training_set import targets_of
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
-from pipeline_assets.resources.tracking import Tracking
+from pipeline_assets.resources.tracking import Tracking, Version
 from pipeline_assets.resources.training_data import (
-    Week,
     customer_ids,
     read_week,
     require_features,
@@ -49,46 +43,110 @@ K = 10
 METRICS = ("ndcg", "recall", "revenue", "precision", "hit_rate", "map", "repeat_recall", "new_item_recall")
 EVALUATION_TABLE = "evaluation/evaluation_report"
 _ALL_CANDIDATES = 1000  # more than any customer has
+_PRODUCT_COLUMNS = ["product_id", "department", "type", "brand", "is_sellable", "event_date"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The outcome of one evaluation. `summaries`: method -> metric -> value; `intervals`: the challenger's, metric -> bounds."""
+    """The outcome of one evaluation. `summaries`: method -> measure -> value, the challenger's under `MODEL`."""
 
     run_id: str
     decision: Decision
     summaries: dict[str, dict[str, float]]
-    coverage: float
-    customer_weeks: int
-    weeks: tuple[date, ...]
+    judged: Judged
+    evidence: Evidence
     champion_version: str | None
     html_path: Path
     card: str
-    plots: Mapping[str, bytes]
+    report: Report
+
+    @property
+    def customer_weeks(self) -> int:
+        return len(self.judged.challenger)
+
+    @property
+    def plots(self) -> Mapping[str, bytes]:
+        return self.report.plots
+
+    @property
+    def coverage(self) -> float:
+        return self.evidence.coverage
 
 
-def _slates(
-    week: Week, purchases: pd.DataFrame, customers: list[str], boosters: Mapping[str, Any], threads: int
-) -> dict[str, pd.DataFrame]:
-    """Slates of every method for one week, from what was known on its as-of day."""
-    slates = {
-        name: rank_customers(booster, week.rows, week.catalogue, _ALL_CANDIDATES, threads)
-        for name, booster in boosters.items()
-    }
-    top = min(K, purchases["product_id"].nunique())
-    slates["popularity"] = baselines.popularity(purchases, customers, week.day, top=top)
-    slates["decayed frequency"] = baselines.decayed_frequency(purchases, customers, week.day, top=top)
-    slates["TIFU-KNN"] = baselines.tifu_knn(purchases, customers, week.day, top=top)
-    return slates
+@dataclass(frozen=True, eq=False)
+class Opponents:
+    """Whom a challenger meets, and when: the champion (None: there is none), and weeks that neither was trained on.
+
+    `is_too_new`: the champion was trained through after every week that the challenger can be judged on.
+    """
+
+    champion: Version | None
+    days: tuple[date, ...]
+    is_too_new: bool
 
 
-def _calibration(scores: np.ndarray, labels: np.ndarray, first: int) -> bytes:
-    """Scores as probabilities by a logistic curve fitted on the first week, drawn on the later ones (on itself when there is one)."""
-    from sklearn.linear_model import LogisticRegression
+def opponents(tracking: Tracking, run_id: str, weeks: Sequence[date]) -> Opponents:
+    """The champion, unless it is the challenger itself, and those of its `weeks` that the champion has not seen."""
+    champion = tracking.champion()
+    if champion is None or champion.run_id == run_id:  # it is judged again as it was the first time
+        return Opponents(None, tuple(weeks), False)
+    seen = date.fromisoformat(champion.tags["trained_through"])
+    unseen = tuple(week for week in weeks if week >= seen)
+    return Opponents(champion, unseen or tuple(weeks[-1:]), not unseen)
 
-    rest = slice(first, None) if first < len(scores) else slice(None)
-    fitted = LogisticRegression().fit(scores[:first, None], labels[:first])
-    return calibration_plot(fitted.predict_proba(scores[rest, None])[:, 1], labels[rest])
+
+def week_facts(lake: Lake, day: date, settings: Settings, door: Door) -> Facts:
+    """What one week is judged with: targets of the customers with features, purchases before, and the catalogue."""
+    targets = targets_of(window_purchases(lake, day, settings.training.horizon_days, door))
+    targets = targets[targets["customer_id"].isin(customer_ids(lake, day))].reset_index(drop=True)
+    purchases = sellable_purchases(lake, settings.calendar.first_day, day, day)
+    products = lake.read("warehouse/dim_products", None, day, _PRODUCT_COLUMNS).to_pandas()
+    newest = products.sort_values("event_date").drop_duplicates("product_id", keep="last")
+    return Facts(day, targets, purchases, newest.set_index("product_id").drop(columns="event_date"))
+
+
+def judge_weeks(
+    lake: Lake,
+    features: FeatureStoreResource,
+    days: Sequence[date],
+    models: Mapping[str, str],
+    methods: Sequence[str],
+    settings: Settings,
+    door: Door,
+    log: Callable[[str], object],
+) -> tuple[Judged, pd.DataFrame]:
+    """Rank and judge every week; returns all of them joined, and example slates of the newest.
+
+    Args:
+        models: name -> native text, with `CHALLENGER` among them. methods: names of `baselines.ALL`.
+
+    Raises:
+        BlockedPartition: features or labels of a week are missing.
+    """
+    import lightgbm
+
+    require_features(lake, days)
+    boosters = {name: lightgbm.Booster(model_str=text) for name, text in models.items()}
+    store, weeks, examples = features.apply(), [], pd.DataFrame()
+    for day in days:
+        facts = week_facts(lake, day, settings, door)
+        week = read_week(features, store, facts.customers, day)
+        slates = {
+            name: rank_customers(
+                booster,
+                week.rows,
+                week.catalogue,
+                _ALL_CANDIDATES if name == CHALLENGER else K,
+                settings.training.threads,
+            )
+            for name, booster in boosters.items()
+        }
+        top = min(K, facts.purchases["product_id"].nunique())
+        slates |= baselines.baseline_slates(methods, facts.purchases, facts.customers, day, top)
+        weeks.append(judge_week(facts, slates, K))
+        examples = example_slates(facts, slates[CHALLENGER], weeks[-1].slices)
+        log(f"week as of {day}: {len(facts.customers)} customers evaluated")
+    return join_weeks(weeks), examples
 
 
 def evaluate(
@@ -108,128 +166,89 @@ def evaluate(
         NotEnoughData: there is no model, or no complete week to evaluate on.
         BlockedPartition: features or labels of a week are missing.
     """
-    import lightgbm
-
-    trained = model_run(lake, day)
+    trained, seed = model_run(lake, day), settings.training.seed
     run_id, weeks = str(trained["run_id"]), training_weeks(lake, day, settings)
-    champion = tracking.champion()
-    if champion is not None and champion.run_id == run_id:
-        champion = None  # it is judged again as it was the first time
-    seen = date.fromisoformat(champion.tags["trained_through"]) if champion else weeks.evaluation[0]
-    days = tuple(week for week in weeks.evaluation if week >= min(seen, weeks.evaluation[-1]))
-    require_features(lake, days)
-    horizon = settings.training.horizon_days
+    met = opponents(tracking, run_id, weeks.evaluation)
     door = Door(lake, "evaluation", dagster_run_id, recorded_at, settings.calendar.holdout_start)
-    boosters = {"challenger": lightgbm.Booster(model_str=tracking.model_text(run_id))}
-    if champion:
-        boosters["champion"] = lightgbm.Booster(model_str=tracking.model_text(champion.run_id))
-    store = features.apply()
-    frames: dict[str, list[pd.DataFrame]] = {}
-    covered: list[float] = []
-    scores, labels, first = [], [], 0
-    for week_day in days:
-        targets = targets_of(window_purchases(lake, week_day, horizon, door))
-        purchases = sellable_purchases(lake, settings.calendar.first_day, week_day, week_day)
-        history = purchases[["customer_id", "product_id"]].drop_duplicates()
-        customers = sorted(set(targets["customer_id"]) & set(customer_ids(lake, week_day)))
-        targets = targets[targets["customer_id"].isin(customers)]
-        week = read_week(features, store, customers, week_day)
-        slates = _slates(week, purchases, customers, boosters, settings.training.threads)
-        for name, slate in slates.items():
-            top = slate[slate["rank"] <= K]
-            frames.setdefault(name, []).append(
-                pd.concat({week_day: per_customer_metrics(top, targets, history, K)}, names=["window"])
-            )
-        recent = purchases[pd.to_datetime(purchases["event_date"]) > pd.Timestamp(week_day - timedelta(days=91))]
-        covered.append(coverage(slates["challenger"], recent["product_id"].nunique(), K))
-        everything = slates["challenger"].merge(
-            targets[["customer_id", "product_id"]].assign(label=1), "left", ["customer_id", "product_id"]
-        )
-        scores.append(everything["score"].to_numpy())
-        labels.append(everything["label"].fillna(0).to_numpy(np.int8))
-        first = first or len(scores[0])
-        log(f"week as of {week_day}: {len(customers)} customers evaluated")
-    tables = {name: pd.concat(parts) for name, parts in frames.items()}
-    challenger, rivals = tables.pop("challenger"), tables.pop("champion", None)
-    mean_coverage = float(np.mean(covered))
-    if champion and seen > weeks.evaluation[-1]:
-        reason = (
-            f"the champion was trained through {seen}, after every week this model can be judged on; train a newer one"
-        )
-        decision = Decision("inconclusive", (reason,), pd.DataFrame())
-    else:
-        decision = decide(challenger, rivals, tables, policy, settings.training.seed, coverage=mean_coverage)
-    summaries = {
-        name: {metric: float(value) for metric, value in summarise(frame).items()}
-        for name, frame in {"ranker": challenger, **({"champion": rivals} if champion else {}), **tables}.items()
-    }
-    intervals = {metric: bootstrap_interval(challenger, metric, seed=settings.training.seed) for metric in METRICS}
-    estimates = {
-        "ranker": intervals["ndcg"],
-        **{n: bootstrap_interval(f, "ndcg", seed=settings.training.seed) for n, f in tables.items()},
-    }
-    plots = {
-        "NDCG@10 with 95 % intervals": leaderboard_plot(estimates, "ndcg", "ranker"),
-        "Calibration of the scores": _calibration(np.concatenate(scores), np.concatenate(labels), first),
-    }
-    if not decision.comparisons.empty:
-        plots["Paired gain over each reference"] = gain_plot(decision.comparisons)
-    windows = tuple(
-        f"{week + timedelta(days=1)} to {week + timedelta(days=settings.training.horizon_days)}" for week in days
-    )
-    card = model_card(
-        _facts(trained, weeks.training, windows),
-        intervals,
-        {k: v for k, v in summaries.items() if k != "ranker"},
-        decision,
-    )
-    leaderboard = pd.DataFrame(
-        [{"method": name, **{m: round(s[m], 4) for m in METRICS}} for name, s in summaries.items()]
-    )
-    html = evaluation_html(
+    models = {CHALLENGER: tracking.model_text(run_id)}
+    if met.champion:
+        models[CHAMPION] = tracking.model_text(met.champion.run_id)
+    methods = tuple(baselines.ALL if settings.training.baselines == "all" else baselines.GATE)
+    judged, examples = judge_weeks(lake, features, met.days, models, methods, settings, door, log)
+    evidence = judged.evidence(policy, seed)
+    decision = _decision(judged, met, policy, seed, evidence)
+    estimates = judged.estimates(seed)
+    summaries = {named(name): values for name, values in judged.summaries().items()}
+    windows = tuple(_window(week, settings.training.horizon_days) for week in met.days)
+    card = _card(trained, weeks.training, windows, estimates, summaries, decision)
+    report = evaluation_page(
         f"Evaluation of the ranker as of {day}",
-        f"{len(challenger)} customer-weeks of {len(days)} weeks that no compared model was trained on",
+        f"{len(judged.challenger):,} customer-weeks of {len(met.days)} weeks that no compared model was trained on",
+        judged,
         decision,
+        evidence,
+        estimates,
         {
             "windows": ", ".join(windows),
-            "champion": f"version {champion.version}" if champion else "none",
+            "champion": f"version {met.champion.version}" if met.champion else "none",
             "MLflow run": run_id,
             "training data digest": str(trained["training_set_digest"]),
             "commit": str(trained["commit"]),
-            "holdout weeks read": str(len(door.held_out(days, horizon))),
+            "holdout weeks read": str(len(door.held_out(met.days, settings.training.horizon_days))),
         },
-        {"All methods, the same customers": leaderboard},
-        plots,
+        card,
+        examples,
+        seed,
     )
     path = settings.data_dir / "reports" / "evaluation" / f"{day}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html)
-    result = Evaluation(
-        run_id,
-        decision,
-        summaries,
-        mean_coverage,
-        len(challenger),
-        days,
-        champion.version if champion else None,
-        path,
-        card,
-        plots,
-    )
-    _log(tracking, result, html)
-    row = {
-        "event_date": day,
-        "run_id": run_id,
-        "outcome": decision.outcome,
-        "reasons": list(decision.reasons),
-        "summaries": json.dumps(summaries, sort_keys=True),
-        "coverage": mean_coverage,
-        "customer_weeks": len(challenger),
-        "champion_version": result.champion_version or "",
-        "html_path": str(path),
-    }
-    lake.replace_days(EVALUATION_TABLE, pyarrow.Table.from_pylist([row]), [day], dagster_run_id)
+    path.write_text(report.html)
+    version = met.champion.version if met.champion else None
+    result = Evaluation(run_id, decision, summaries, judged, evidence, version, path, card, report)
+    _log(tracking, result, estimates[CHALLENGER])
+    lake.replace_days(EVALUATION_TABLE, pyarrow.Table.from_pylist([_row(day, result)]), [day], dagster_run_id)
     return result
+
+
+def _decision(judged: Judged, met: Opponents, policy: GatePolicy, seed: int, evidence: Evidence) -> Decision:
+    if met.champion and met.is_too_new:
+        seen = met.champion.tags["trained_through"]
+        change = "train a newer one"
+        reason = f"the champion was trained through {seen}, after every week this model can be judged on: {change}."
+        return Decision("inconclusive", (reason,), pd.DataFrame(), (change,))
+    return decide(judged.challenger, judged.champion, judged.baselines, policy, seed, evidence)
+
+
+def _window(week: date, horizon_days: int) -> str:
+    return f"{week + timedelta(days=1)} to {week + timedelta(days=horizon_days)}"
+
+
+def _row(day: date, result: Evaluation) -> dict[str, Any]:
+    """The row of `evaluation/evaluation_report`."""
+    return {
+        "event_date": day,
+        "run_id": result.run_id,
+        "outcome": result.decision.outcome,
+        "reasons": list(result.decision.reasons),
+        "summaries": json.dumps(result.summaries, sort_keys=True),
+        "coverage": result.coverage,
+        "customer_weeks": result.customer_weeks,
+        "champion_version": result.champion_version or "",
+        "html_path": str(result.html_path),
+    }
+
+
+def _card(
+    trained: Mapping[str, Any],
+    training: Sequence[date],
+    windows: tuple[str, ...],
+    estimates: Mapping[str, Mapping[str, Estimate]],
+    summaries: Mapping[str, Mapping[str, float]],
+    decision: Decision,
+) -> str:
+    own = {metric: estimates[CHALLENGER][metric] for metric in METRICS if metric in estimates[CHALLENGER]}
+    others = {name: values for name, values in summaries.items() if name != MODEL}
+    return model_card(_facts(trained, training, windows), own, others, decision)
 
 
 def _facts(trained: Mapping[str, Any], training: Sequence[date], windows: tuple[str, ...]) -> CardFacts:
@@ -257,24 +276,31 @@ def _facts(trained: Mapping[str, Any], training: Sequence[date], windows: tuple[
     )
 
 
-def _log(tracking: Tracking, result: Evaluation, html: str) -> None:
-    client = tracking.client()
-    for metric, value in result.summaries["ranker"].items():
-        if np.isfinite(value):
-            client.log_metric(result.run_id, f"eval_{metric}", value)
-    client.set_tag(result.run_id, "outcome", result.decision.outcome)
-    client.log_text(result.run_id, html, "evaluation/report.html")
-    client.log_text(result.run_id, result.card, "evaluation/model_card.md")
-    content = {
-        "summaries": result.summaries,
-        "coverage": result.coverage,
-        "outcome": result.decision.outcome,
-        "reasons": list(result.decision.reasons),
-    }
-    client.log_text(result.run_id, json.dumps(content, sort_keys=True, indent=1), "evaluation/evaluation.json")
+def _log(tracking: Tracking, result: Evaluation, estimates: Mapping[str, Estimate]) -> None:
+    """The evaluation as MLflow metrics and artefacts of the training run."""
     import io
 
     from PIL import Image
 
+    client, own = tracking.client(), result.summaries[MODEL]
+    for metric in COMPARABLE:
+        if np.isfinite(own[metric]):
+            client.log_metric(result.run_id, f"eval_{metric}", own[metric])
+    client.set_tag(result.run_id, "outcome", result.decision.outcome)
+    client.log_text(result.run_id, result.report.html, "evaluation/report.html")
+    client.log_text(result.run_id, result.card, "evaluation/model_card.md")
+    content = {
+        "summaries": {
+            name: {m: v for m, v in values.items() if np.isfinite(v)} for name, values in result.summaries.items()
+        },
+        "intervals": {metric: [found.low, found.high] for metric, found in estimates.items()},
+        "coverage": result.coverage,
+        "outcome": result.decision.outcome,
+        "reasons": list(result.decision.reasons),
+        "changes": list(result.decision.changes),
+    }
+    client.log_text(result.run_id, json.dumps(content, sort_keys=True, indent=1), "evaluation/evaluation.json")
+    for name, table in result.report.tables.items():
+        client.log_text(result.run_id, table.to_csv(index=False), f"evaluation/{name}.csv")
     for number, image in enumerate(result.plots.values()):
         client.log_image(result.run_id, Image.open(io.BytesIO(image)), f"evaluation/plot_{number}.png")

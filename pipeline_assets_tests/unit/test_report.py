@@ -1,4 +1,4 @@
-"""Tables, page and card: what is written, and that it is escaped."""
+"""Tables and card: what is written."""
 
 from __future__ import annotations
 
@@ -48,39 +48,6 @@ def test_metric_table_names_the_method_that_lacks_a_metric() -> None:
     """`a` has no ndcg."""
     with pytest.raises(SchemaError, match="a: found no ndcg"):
         report.metric_table({"a": {"recall": 0.1}}, ("recall", "ndcg"))
-
-
-def test_page_escapes_every_text() -> None:
-    """Titles, facts, headings, cells, captions and reasons are data, not markup."""
-    bad = "<script>alert(1)</script>"
-    table = pd.DataFrame({bad: [bad]})
-    page = report.evaluation_html(bad, bad, DECISION, {bad: bad}, {bad: table}, {bad: b"png"})
-    assert "<script" not in page
-    assert page.count("&lt;script&gt;") >= 9
-    assert "ndcg &lt; champion &amp; equal" in page
-
-
-def test_page_needs_nothing_from_outside() -> None:
-    """No address, script or style sheet: figures are embedded as data."""
-    page = report.evaluation_html("t", "s", DECISION, {}, {}, {"figure": b"png"})
-    assert "http" not in page
-    assert "<link" not in page
-    assert "data:image/png;base64,cG5n" in page
-
-
-@pytest.mark.parametrize(("outcome", "shown"), [("promote", "Promoted"), ("reject", "Rejected")])
-def test_page_opens_with_the_verdict(outcome: str, shown: str) -> None:
-    """The first section is the outcome."""
-    decision = dataclasses.replace(DECISION, outcome=outcome)  # type: ignore[arg-type]
-    page = report.evaluation_html("t", "s", decision, {}, {}, {})
-    assert f"<strong>{shown}</strong>" in page
-
-
-def test_page_shows_the_comparisons_of_the_decision() -> None:
-    """Numbers with four digits, booleans as words."""
-    decision = dataclasses.replace(DECISION, comparisons=pd.DataFrame({"low": [0.01234], "is_passed": [True]}))
-    page = report.evaluation_html("t", "s", decision, {}, {}, {})
-    assert "<td>0.0123</td><td>yes</td>" in page
 
 
 def test_card_has_every_section_and_number() -> None:

@@ -32,7 +32,14 @@ def by_letter(per_customer: pd.DataFrame) -> pd.DataFrame:
 def judged(challenger: pd.DataFrame, **baselines: pd.DataFrame) -> pd.DataFrame:
     frames = {"ranker": challenger, **baselines}
     return slices.compare_slices(
-        frames, by_letter(challenger), {}, challenger="ranker", metric="ndcg", confidence=0.95, seed=1, min_customers=N // 2
+        frames,
+        by_letter(challenger),
+        {},
+        challenger="ranker",
+        metric="ndcg",
+        confidence=0.95,
+        seed=1,
+        min_customers=N // 2,
     )
 
 
