@@ -68,8 +68,8 @@ class Judged:
     per_customer: method -> `metrics.per_customer_metrics` and `SHOWN_METRICS`, index (window, customer_id). slices:
     dimension -> slice of each customer-week. by_group: dimension -> method -> recall. coverage: method -> estimate.
     hit_rate: method -> (k,) share of customers with a hit at each rank. exposure: dimension -> of the challenger.
-    scores, labels: all candidates of the challenger, week after week, and where each week begins. faults, change: of the
-    newest week.
+    scores, labels: all candidates of the challenger, week after week, and where each week begins. faults, changes
+    (method -> share of the slots that differ from the challenger's): of the newest week.
     """
 
     days: tuple[date, ...]
@@ -83,7 +83,7 @@ class Judged:
     labels: np.ndarray
     starts: tuple[int, ...]
     faults: tuple[str, ...]
-    change: float | None
+    changes: dict[str, float]
 
     @property
     def challenger(self) -> pd.DataFrame:
@@ -92,6 +92,11 @@ class Judged:
     @property
     def champion(self) -> pd.DataFrame | None:
         return self.per_customer.get(CHAMPION)
+
+    @property
+    def change(self) -> float | None:
+        """Share of the slots that differ from the champion's; None without one."""
+        return self.changes.get(CHAMPION)
 
     @property
     def baselines(self) -> dict[str, pd.DataFrame]:
@@ -180,7 +185,7 @@ def judge_week(facts: Facts, slates: Slates, k: int) -> Judged:
         labels=own["label"].fillna(0).to_numpy(np.int8),
         starts=(0,),
         faults=slate_faults(top[CHALLENGER], facts.customers, set(sellable), min(k, len(sellable))),
-        change=changed_share(top[CHALLENGER], top[CHAMPION], k) if CHAMPION in top else None,
+        changes={name: changed_share(top[CHALLENGER], slate, k) for name, slate in top.items() if name != CHALLENGER},
     )
 
 
@@ -199,7 +204,7 @@ def _hit_rate(slate: pd.DataFrame, targets: pd.DataFrame, n_customers: int, k: i
 
 
 def join_weeks(weeks: Sequence[Judged]) -> Judged:
-    """Several weeks as one. Rates, exposures and coverages are means over weeks; faults and change are of the newest.
+    """Several weeks as one. Rates, exposures and coverages are means over weeks; faults and changes are of the newest.
 
     Bounds of coverage are averaged too, as if the weeks moved together: the same customers are in all of them.
     """
@@ -224,7 +229,7 @@ def join_weeks(weeks: Sequence[Judged]) -> Judged:
         labels=np.concatenate([week.labels for week in weeks]),
         starts=tuple(int(start) for start in lengths[:-1]),
         faults=newest.faults,
-        change=newest.change,
+        changes=newest.changes,
     )
 
 

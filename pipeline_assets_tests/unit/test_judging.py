@@ -81,6 +81,7 @@ def test_champion_is_not_a_baseline_and_its_slates_are_compared() -> None:
     assert set(week.baselines) == {"popularity"}
     assert week.champion is not None
     assert week.change == pytest.approx(1 / 6)
+    assert week.changes["popularity"] == pytest.approx(3 / 6)
     assert judged().change is None
 
 
