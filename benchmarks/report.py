@@ -263,9 +263,23 @@ def peers_section(known: Mapping[str, Entry]) -> list[str]:
     return lines
 
 
+def small_section(known: Mapping[str, Entry]) -> list[str]:
+    """What single decisions rest on."""
+    lines = ["## Single decisions", ""]
+    for entry in known.values():
+        rows = [
+            [part["name"], part["rows"], part["cpu_s"], round(part["peak_mb"])]
+            for run in entry["runs"].values()
+            for part in run["parts"]
+        ]
+        lines += [f"Commit {entry['commit']}. Events: one range run of a trivial asset, two events a day.", ""]
+        lines += table(["what", "days or rows", "CPU s", "peak MB of the process"], rows)
+    return lines
+
+
 def main() -> int:
     """Write the page and the chart."""
-    files = {name: RESULTS / f"{name}.json" for name in ("scale", "nightly", "validation", "peers")}
+    files = {name: RESULTS / f"{name}.json" for name in ("scale", "nightly", "validation", "peers", "small")}
     known = {name: json.loads(path.read_text()) if path.exists() else {} for name, path in files.items()}
     lines = ["# Figures", "", _WRITTEN, ""]
     groups = grouped(known["scale"])
@@ -280,6 +294,7 @@ def main() -> int:
     lines += nightly_section(known["nightly"]) if known["nightly"] else []
     lines += validation_section(known["validation"]) if known["validation"] else []
     lines += peers_section(known["peers"]) if known["peers"] else []
+    lines += small_section(known["small"]) if known["small"] else []
     (RESULTS / "scale.md").write_text("\n".join(lines).rstrip() + "\n")
     return 0
 

@@ -1,0 +1,131 @@
+"""Figures that single decisions rest on (docs/adr/0008, 0009): the cost of an event, of a canonical order, of a group's size.
+
+`python -m benchmarks.small` writes benchmarks/results/small.json and, through `benchmarks.report`, the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+from benchmarks.measured import Meter, measure
+from benchmarks.scale import commit, machine, record
+
+DAYS = 304  # a range run writes two events a day
+STORAGES = {
+    "Dagster's own": ("dagster._core.storage.event_log", "SqliteEventLogStorage"),
+    "connections kept": ("pipeline_assets.resources.event_log", "PooledSqliteEventLogStorage"),
+}
+
+
+def _range_run(meter: Meter, name: str, storage: str, batch: int) -> None:
+    """A trivial asset over `DAYS` partitions in one run, on an instance of its own."""
+    import dagster as dg
+    import yaml
+
+    os.environ["DAGSTER_EVENT_BATCH_SIZE"] = str(batch)
+    daily = dg.DailyPartitionsDefinition("2017-01-01")
+
+    @dg.asset(partitions_def=daily, backfill_policy=dg.BackfillPolicy.single_run())
+    def nothing(context) -> None:  # Dagster resolves annotations in the module, where dg is not
+        context.log.debug(f"{len(context.partition_keys)} days")
+
+    first = date(2017, 1, 1)
+    with tempfile.TemporaryDirectory() as home:
+        module, kind = STORAGES[storage]
+        config = {"event_log_storage": {"module": module, "class": kind, "config": {"base_dir": home}}}
+        (Path(home) / "dagster.yaml").write_text(yaml.safe_dump({"telemetry": {"enabled": False}, **config}))
+        instance = dg.DagsterInstance.from_config(home)
+        span = {
+            "dagster/asset_partition_range_start": first.isoformat(),
+            "dagster/asset_partition_range_end": (first + timedelta(days=DAYS - 1)).isoformat(),
+        }
+        with meter.part(name) as noted:
+            done = dg.materialize([nothing], instance=instance, tags=span)
+            noted["rows"] = len(instance.get_materialized_partitions(dg.AssetKey("nothing")))
+        assert done.success
+
+
+def events(meter: Meter) -> None:
+    """One event in each of three ways."""
+    for name, storage, batch in (
+        ("events, Dagster's own storage", "Dagster's own", 0),
+        ("events, connections kept", "connections kept", 0),
+        ("events, connections kept, batches of 200", "connections kept", 200),
+    ):
+        _range_run(meter, name, storage, batch)
+
+
+def order(meter: Meter) -> None:
+    """Four weeks of exposures: brought into canonical order and hashed, or hashed as they are."""
+    from pipeline_assets.resources.content import digest, in_order
+    from pipeline_assets.schemas.feeds import FEEDS
+    from pipeline_assets.sources.sample import LAST_DAY, SampleSource
+
+    days = [date(2017, 3, 1) + timedelta(days=n) for n in range(28)]
+    delivered = SampleSource(LAST_DAY, 1.0).read(FEEDS["exposures"], days)
+    with meter.part("rows, hashed as they came") as noted:
+        digest(delivered)
+        noted["rows"] = len(delivered)
+    with meter.part("rows, put in order") as noted:
+        ordered = in_order(delivered, FEEDS["exposures"].key)
+        noted["rows"] = len(ordered)
+
+
+def groups(meter: Meter, rows_at_once: int) -> None:
+    """Eight weeks of exposures landed and validated in groups of about so many rows; the peak is the process's."""
+    from pipeline_assets.assets.validated import validation_policy
+    from pipeline_assets.resources.lake import local_lake
+    from pipeline_assets.schemas.feeds import FEEDS
+    from pipeline_assets.sources.landing import admit_days, land_days
+    from pipeline_assets.sources.sample import LAST_DAY, SampleSource
+
+    feed, now = FEEDS["exposures"], datetime.now(UTC)
+    days = [date(2017, 3, 1) + timedelta(days=n) for n in range(56)]
+    with tempfile.TemporaryDirectory() as folder:
+        lake = local_lake(Path(folder))
+        with meter.part(f"landing, groups of {rows_at_once:,} rows") as noted:
+            landed = land_days(SampleSource(LAST_DAY, 1.0), lake, feed, days, "benchmark", now, rows_at_once)
+            noted["rows"] = sum(batch.rows for batch in landed)
+        with meter.part(f"validation, groups of {rows_at_once:,} rows") as noted:
+            verdicts, _ = admit_days(lake, feed, days, validation_policy(), "benchmark", now, rows_at_once)
+            noted["rows"] = sum(verdict.rows_read for verdict in verdicts)
+
+
+SMALL: dict[str, Callable[[Meter], None]] = {
+    "events": events,
+    "order": order,
+    **{f"groups-{size}": lambda meter, size=size: groups(meter, size) for size in (400_000, 700_000, 1_500_000)},
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Each measurement in a process of its own; with a name, that one in this process."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("name", nargs="?", choices=tuple(SMALL))
+    parser.add_argument("--core", type=int, help="the one core to use (default: any)")
+    options = parser.parse_args(arguments)
+    if options.name:
+        from pipeline_assets.cli import quiet
+
+        quiet()
+        SMALL[options.name](Meter(Path(os.environ["BENCH_METER"]) if "BENCH_METER" in os.environ else None))
+        return 0
+    runs = {}
+    for name in SMALL:
+        run = measure(["benchmarks.small", name], core=options.core)
+        if run.returncode != 0:
+            return 1
+        runs[name] = asdict(run)
+    record("small", "now", {"commit": commit(), "machine": machine(), "runs": runs})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
