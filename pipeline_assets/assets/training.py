@@ -98,7 +98,7 @@ def model(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
             "parameters": dg.MetadataValue.json(outcome.params),
             "tuned_against_default": bullets(
                 [f"{g.metric}: {g.gain:+.4f} ({g.low:+.4f} to {g.high:+.4f}), {g.verdict}" for g in outcome.tuned_gains]
-                or ["the default parameters were trained"]
+                or ["no trials: the default parameters were trained"]
             ),
         }
 

@@ -32,7 +32,7 @@ from pipeline_assets.resources.training_data import (
     training_weeks,
     window_purchases,
 )
-from pipeline_assets.resources.training_run import fit
+from pipeline_assets.resources.training_run import fit, study_name
 from pipeline_assets.settings import Settings
 
 K = 10  # of the measures
@@ -100,9 +100,9 @@ def backtest(
     weeks = training_weeks(lake, day, settings)
     require_features(lake, [day])
     table = build_training_set(lake, features, day, weeks, settings.training, say, training_door)
-    storage = f"sqlite:///{settings.data_dir / 'optuna.db'}"
-    fitted = fit(table, weeks, settings, study=f"backtest-{day}-{settings.digest[:12]}", storage=storage)
     rows, content = len(table), digest(table)
+    storage, study = f"sqlite:///{settings.data_dir / 'optuna.db'}", study_name(day, content, settings)
+    fitted = fit(table, weeks, settings, study=study, storage=storage)
     del table
     say(f"trained: {fitted.trained.best_iteration} trees on {rows} examples")
     week = read_week(features, features.apply(), customer_ids(lake, day), day)

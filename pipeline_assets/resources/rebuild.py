@@ -47,19 +47,19 @@ def copy_version(lake: Lake, table: str, version: int, to: Lake, days: Collectio
     import deltalake
     from pyarrow import dataset
 
+    wanted = dataset.field("event_date").isin(sorted(days)) if days is not None else None
     try:
         opened = deltalake.DeltaTable(lake.uri(table), version=version)
+        scanned = opened.to_pyarrow_dataset().scanner(filter=wanted)
+        partitioned = ["event_date"] if opened.metadata().partition_columns else None
+        deltalake.write_deltalake(to.uri(table), scanned.to_reader(), mode="overwrite", partition_by=partitioned)
     except deltalake.exceptions.DeltaError as error:
         raise NotEnoughData(
             f"version {version} of {table}",
             found=str(error).splitlines()[0],
-            wanted="a version that is still there",
+            wanted="a version whose files are all there, and as they were written",
             fix="restore the lake from a backup; the pipeline itself never removes versions",
         ) from error
-    wanted = dataset.field("event_date").isin(sorted(days)) if days is not None else None
-    scanned = opened.to_pyarrow_dataset().scanner(filter=wanted)
-    partitioned = ["event_date"] if opened.metadata().partition_columns else None
-    deltalake.write_deltalake(to.uri(table), scanned.to_reader(), mode="overwrite", partition_by=partitioned)
 
 
 def commit_of(lake: Lake, day: date, version: int | None = None) -> Commit:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -49,7 +50,7 @@ class TrainingOutcome:
     stopping_ndcg: float
     params: dict[str, Any]
     importance_plot: bytes
-    tuned_gains: tuple[TunedGain, ...]  # against the defaults; empty when the defaults were trained
+    tuned_gains: tuple[TunedGain, ...]  # against the defaults; empty without trials
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +64,14 @@ class Fitted:
     @property
     def tree_digest(self) -> str:
         return tree_digest(self.text)
+
+
+def study_name(day: date, training_set_digest: str, settings: Settings) -> str:
+    """The name of a search: the same training set and settings go on with the same trials, also when the budget was raised."""
+    kept = settings.recorded["training"]
+    searched = {name: value for name, value in kept.items() if name not in ("trials", "trial_seconds", "threads")}
+    content = json.dumps([training_set_digest, searched], sort_keys=True)
+    return f"ranker-{day}-{hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
 def fit(
@@ -113,22 +122,24 @@ def train_and_log(
 ) -> TrainingOutcome:
     """Train on `training/training_set` of `day` and record the MLflow run in `training/model`.
 
-    The run keeps what a reproduction needs (resources/reproduction.py): the training set's version, settings and parameters. A model
-    that was tuned is compared with one of the default parameters, on the evaluation weeks, and the run says by how much it is better.
+    The run keeps what a reproduction needs (resources/reproduction.py): the training set's version, settings and parameters. After a
+    search the model is compared with one of the default parameters, on the evaluation weeks, and the run says by how much it is better.
     """
     chosen, weeks = settings.training, training_weeks(lake, day, settings)
     version = lake.version(TRAINING_SET)
     table = lake.read(TRAINING_SET, day, day, version=version)
-    storage, study = f"sqlite:///{settings.data_dir / 'optuna.db'}", f"ranker-{day}-{settings.digest[:12]}"
+    data_digest = digest(table)
+    storage, study = f"sqlite:///{settings.data_dir / 'optuna.db'}", study_name(day, data_digest, settings)
     fitted = fit(table, weeks, settings, study=study, storage=storage)
     trained, params, text = fitted.trained, fitted.params, fitted.text
     trees, plot = fitted.tree_digest, importance_plot(importance(trained.booster))
-    data_digest = digest(table)
     gains: list[TunedGain] = []
-    if params != RankerParams():
-        default = fit(table, weeks, settings, study=study, storage=None, params=RankerParams())
+    if chosen.trials:
+        default = text  # where nothing better was found, the gain is zero
+        if params != RankerParams():
+            default = fit(table, weeks, settings, study=study, storage=None, params=RankerParams()).text
         door = Door(lake, "tuning", dagster_run_id, recorded_at, settings.calendar.holdout_start)
-        gains = tuned_against_default(lake, features, text, default.text, weeks.evaluation, settings, door, log)
+        gains = tuned_against_default(lake, features, text, default, weeks.evaluation, settings, door, log)
     trained_through = weeks.early_stopping[-1] + timedelta(days=chosen.horizon_days)
     tags = {
         "as_of": day.isoformat(),

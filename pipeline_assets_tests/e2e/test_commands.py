@@ -19,7 +19,7 @@ import pytest
 
 from pipeline_assets.cli import main
 from pipeline_assets.resources.lake import local_lake
-from pipeline_assets.settings import PROJECT_ROOT
+from pipeline_assets.settings import PROJECT_ROOT, get_settings
 from pipeline_assets_tests.contract.repository import blocks
 from pipeline_assets_tests.e2e.first_run import FirstRun
 from pipeline_assets_tests.shop import NEWEST, WORLD, Shop
@@ -161,3 +161,35 @@ def test_reproduce_names_the_input_that_changed(run: Callable[..., tuple[int, st
 def test_reproduce_knows_the_versions_there_are(run: Callable[..., tuple[int, str]]) -> None:
     """A version that was never registered is an error."""
     assert run(["reproduce", "99"])[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "culprit", "fix"),
+    [
+        pytest.param(["--as-of", "2017-04-30"], "business day 2017-04-29", "calendar.until", id="not arrived"),
+        pytest.param(["--as-of", "2017-02-20"], "training as of 2017-02-19", "wait until", id="too early to train"),
+        pytest.param(["--as-of", str(MORNING), "--horizon-days", "5"], "training.horizon_days", "correct", id="no whole weeks"),
+    ],
+)  # fmt: skip
+def test_a_backtest_that_is_not_possible_says_why(
+    run: Callable[..., tuple[int, str]],
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    culprit: str,
+    fix: str,
+) -> None:
+    """One line with the culprit and what to do, exit code 2, and no file."""
+    capsys.readouterr()
+    code = main(["backtest", *arguments, "--out", "none.parquet"])
+    error = capsys.readouterr().err
+    assert code == 2
+    assert culprit in error
+    assert fix in error.split("Fix:")[1]
+    assert not Path("none.parquet").exists()
+
+
+def test_a_stopped_clock_is_not_moved(run: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who stopped the clock for development does not look past it by a backtest."""
+    monkeypatch.setenv("PIPELINE_CALENDAR__UNTIL", "2017-03-12")
+    get_settings.cache_clear()
+    assert main(["backtest", "--as-of", str(MORNING), "--out", "none.parquet"]) == 2
