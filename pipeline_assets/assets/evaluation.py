@@ -86,7 +86,7 @@ def gate_policy() -> GatePolicy:
     owners=ML_TEAM,
     kinds={"mlflow"},
     tags={"layer": GROUP},
-    code_version="1",
+    code_version="2",
     partitions_def=daily,
     backfill_policy=dg.BackfillPolicy.single_run(),
     description="One decision: the model of the day is registered in MLflow as a version with its reasons; alias champion moves only when the gate "

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from pipeline_assets.recommender.page import Section
+
 _PAIR = ["customer_id", "product_id"]
 
 
@@ -42,3 +44,19 @@ def candidate_recall(named: pd.DataFrame, targets: pd.DataFrame, sources: Sequen
     distinct = len(named[_PAIR].drop_duplicates()) / customers
     rows.append({"source": "all", "candidates": distinct, "targets": together, "first": together, "alone": together})
     return pd.DataFrame(rows)
+
+
+def sources_section(recall: pd.DataFrame, window: str) -> Section:
+    """`candidate_recall` as a section of the evaluation's page.
+
+    Args:
+        window: the days in which the targets were bought, in words.
+    """
+    shares = recall[["targets", "first", "alone"]].map(lambda share: f"{share:.2%}")
+    shown = pd.concat([recall["source"], recall["candidates"].round(1), shares], axis=1)
+    return Section(
+        "What the candidates can reach",
+        f"Of what was bought from {window}: the share that each source names, names before the sources above it did not, and alone names. "
+        "No ranking finds more than all of them.",
+        tables={"": shown},
+    )

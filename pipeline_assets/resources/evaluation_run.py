@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow
 
 from pipeline_assets.recommender import baselines
+from pipeline_assets.recommender.candidate_recall import sources_section
 from pipeline_assets.recommender.evaluation_page import MODEL, Report, evaluation_page, example_slates, named
 from pipeline_assets.recommender.judging import CHALLENGER, CHAMPION, Facts, Judged, join_weeks, judge_week
 from pipeline_assets.recommender.metrics import COMPARABLE, Estimate
@@ -24,6 +25,7 @@ from pipeline_assets.recommender.promotion import Decision, Evidence, GatePolicy
 from pipeline_assets.recommender.ranker import rank_customers
 from pipeline_assets.recommender.report import CardFacts, model_card
 from pipeline_assets.recommender.training_set import targets_of
+from pipeline_assets.resources.candidate_sources import recall_by_source
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
@@ -114,8 +116,8 @@ def judge_weeks(
     settings: Settings,
     door: Door,
     log: Callable[[str], object],
-) -> tuple[Judged, pd.DataFrame]:
-    """Rank and judge every week; returns all of them joined, and example slates of the newest.
+) -> tuple[Judged, pd.DataFrame, Facts]:
+    """Rank and judge every week; returns all of them joined, and example slates and facts of the newest.
 
     Args:
         models: name -> native text, with `CHALLENGER` among them. methods: names of `baselines.ALL`.
@@ -127,7 +129,7 @@ def judge_weeks(
 
     require_features(lake, days)
     boosters = {name: lightgbm.Booster(model_str=text) for name, text in models.items()}
-    store, weeks, examples = features.apply(), [], pd.DataFrame()
+    store, weeks = features.apply(), []
     for day in days:
         facts = week_facts(lake, day, settings, door)
         week = read_week(features, store, facts.customers, day)
@@ -146,7 +148,7 @@ def judge_weeks(
         weeks.append(judge_week(facts, slates, K))
         examples = example_slates(facts, slates[CHALLENGER], weeks[-1].slices)
         log(f"week as of {day}: {len(facts.customers)} customers evaluated")
-    return join_weeks(weeks), examples
+    return join_weeks(weeks), examples, facts
 
 
 def evaluate(
@@ -174,13 +176,14 @@ def evaluate(
     if met.champion:
         models[CHAMPION] = tracking.model_text(met.champion.run_id)
     methods = tuple(baselines.ALL if settings.training.baselines == "all" else baselines.GATE)
-    judged, examples = judge_weeks(lake, features, met.days, models, methods, settings, door, log)
+    judged, examples, newest = judge_weeks(lake, features, met.days, models, methods, settings, door, log)
     evidence = judged.evidence(policy, seed)
     decision = _decision(judged, met, policy, seed, evidence)
     estimates = judged.estimates(seed)
     summaries = {named(name): values for name, values in judged.summaries().items()}
     windows = tuple(_window(week, settings.training.horizon_days) for week in met.days)
     card = _card(trained, weeks.training, windows, estimates, summaries, decision)
+    sources = recall_by_source(lake, newest.day, newest.targets)
     report = evaluation_page(
         f"Evaluation of the ranker as of {day}",
         f"{len(judged.challenger):,} customer-weeks of {len(met.days)} weeks that no compared model was trained on",
@@ -199,7 +202,9 @@ def evaluate(
         card,
         examples,
         seed,
+        (sources_section(sources, _window(newest.day, settings.training.horizon_days)),),
     )
+    report = replace(report, tables={**report.tables, "candidate_recall": sources})
     path = settings.data_dir / "reports" / "evaluation" / f"{day}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(report.html)

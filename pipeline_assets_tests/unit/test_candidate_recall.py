@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from pipeline_assets.recommender.aggregates import Snapshot
-from pipeline_assets.recommender.candidate_recall import candidate_recall
+from pipeline_assets.recommender.candidate_recall import candidate_recall, sources_section
 from pipeline_assets.recommender.candidates import SOURCES, candidates, similar_products, sources_of
 from pipeline_assets.recommender.retriever import I32, Bought, Fitted, ItemCosine
 from pipeline_assets_tests import scenario
@@ -44,6 +44,18 @@ def test_shares_are_of_all_targets_of_all_customers() -> None:
     found = candidate_recall(pairs(("ann", "a", 0)), bought(("ann", "a"), ("bob", "b")), ["x", "y"])
     assert found["targets"].tolist() == [1 / 2, 0, 1 / 2]
     assert found["candidates"].tolist() == [1 / 2, 0, 1 / 2]
+
+
+def test_the_section_shows_shares_in_percent() -> None:
+    """One target of four is 25 %; the row of all sources is there."""
+    recall = candidate_recall(
+        pairs(("ann", "a", 0)), bought(("ann", "a"), ("ann", "b"), ("ann", "c"), ("ann", "d")), ["x"]
+    )
+    section = sources_section(recall, "Monday to Sunday")
+    assert section.tables[""].to_dict("list") == {
+        "source": ["x", "all"], "candidates": [1, 1], "targets": ["25.00%"] * 2, "first": ["25.00%"] * 2, "alone": ["25.00%"] * 2,
+    }  # fmt: skip
+    assert "Monday to Sunday" in section.note
 
 
 @pytest.fixture(scope="module")
