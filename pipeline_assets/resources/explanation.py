@@ -118,11 +118,14 @@ def explain(
     (row,) = slate[slate["product_id"] == product].to_dict("records")
     values = _row(week, ids.index(product), product)
     shares = np.asarray(booster.predict(values, pred_contrib=True, num_threads=1))[0]
-    if abs(shares.sum() - row["score"]) > _TOLERANCE * max(1.0, abs(row["score"])):
+    raw = float(
+        np.asarray(booster.predict(values, raw_score=True, num_threads=1))[0]
+    )  # before a link function, if there is one
+    if abs(shares.sum() - raw) > _TOLERANCE * max(1.0, abs(raw)):
         raise BundleError(
             f"explanation of {product} for {customer}",
             found=f"contributions of {shares.sum()}",
-            wanted=f"the score {row['score']}",
+            wanted=f"the score {raw}",
             fix="the model was not scored on the features that are explained; report this",
         )
     contributions = _strongest(values[0], shares[:-1])
@@ -134,7 +137,7 @@ def explain(
         version.version,
         int(row["rank"]),
         len(slate),
-        float(row["score"]),
+        raw,
         float(shares[-1]),
         contributions,
         shopper_sentence(name, contributions),
