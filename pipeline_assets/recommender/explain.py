@@ -90,6 +90,7 @@ _TO_SHOPPER = (
     ("the customer has", "you have"),
     ("similar customers buy", "people who shop like you buy"),
     ("in the store's mailer", "in your store's mailer"),
+    ("the customer", "you"),  # last: what is left
 )
 
 

@@ -89,8 +89,8 @@ def test_every_wording_belongs_to_a_feature_of_the_model() -> None:
 
 @pytest.mark.parametrize("name", sorted(explain._PHRASES))
 def test_every_wording_can_be_said(name: str) -> None:
-    """Each phrase makes words of a plain value."""
-    assert reason([(name, 0.5, 0.1)]) != NOTHING
+    """Each phrase makes words of a plain value; some only of one above 1, such as what is due."""
+    assert {reason([(name, 0.5, 0.1)]), reason([(name, 1.5, 0.1)])} != {NOTHING}
 
 
 def test_shopper_hears_you_and_your() -> None:
@@ -103,8 +103,8 @@ def test_shopper_hears_you_and_your() -> None:
 
 def test_no_wording_speaks_of_the_customer_to_the_customer() -> None:
     """Each phrase alone, said to the shopper, has nothing left of the third person."""
-    said = {name: shopper_sentence("Milk", [(name, 0.5, 0.1)]) for name in explain._PHRASES}
-    assert {name: text for name, text in said.items() if "the customer" in text} == {}
+    said = {shopper_sentence("Milk", [(name, value, 0.1)]) for name in explain._PHRASES for value in (0.5, 1.5)}
+    assert [text for text in said if "the customer" in text] == []
 
 
 def test_shopper_without_a_fact_is_told_so() -> None:
