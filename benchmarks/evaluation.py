@@ -105,7 +105,7 @@ def judged(at: Place, models: Mapping[str, str], methods: Sequence[str]) -> Judg
     """All models and baselines on the evaluation weeks."""
     from pipeline_assets.resources.evaluation_run import judge_weeks
 
-    found, *_ = judge_weeks(at.lake, at.features, at.weeks.evaluation, models, methods, at.settings, at.door, say)
+    found, _, _ = judge_weeks(at.lake, at.features, at.weeks.evaluation, models, methods, at.settings, at.door, say)
     return found
 
 

@@ -11,7 +11,8 @@ from pipeline_assets.partitions import daily
 from pipeline_assets.recommender.evaluation_page import MODEL
 from pipeline_assets.recommender.promotion import GatePolicy
 from pipeline_assets.recommender.report import metric_table
-from pipeline_assets.resources.evaluation_run import METRICS, evaluate
+from pipeline_assets.resources.evaluation_record import METRICS
+from pipeline_assets.resources.evaluation_run import evaluate
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.release import promote

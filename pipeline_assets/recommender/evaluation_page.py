@@ -89,6 +89,13 @@ def slice_table(slices: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def source_table(sources: pd.DataFrame) -> pd.DataFrame:
+    """`candidate_recall` for people: candidates a customer, and shares of the targets in percent."""
+    shown = sources[["source"]].assign(**{"candidates a customer": sources["candidates"].map("{:.0f}".format)})
+    names = {"targets": "targets it names", "first": "first to name", "alone": "alone"}
+    return shown.assign(**{name: sources[column].map("{:.1%}".format) for column, name in names.items()})
+
+
 def example_slates(facts: Facts, slates: pd.DataFrame, slices: pd.DataFrame) -> pd.DataFrame:
     """The first products of one light, one medium and one heavy customer, by name, with a mark at what was bought."""
     bought = set(zip(facts.targets[CUSTOMER_ID], facts.targets[PRODUCT_ID], strict=True))
@@ -145,14 +152,14 @@ def evaluation_page(
     facts: Mapping[str, str],
     card: str,
     examples: pd.DataFrame,
+    sources: pd.DataFrame,
     seed: int,
-    more: tuple[Section, ...] = (),
 ) -> Report:
     """The page of one evaluation, its plots and its tables.
 
     Args:
         estimates: `Judged.estimates`. facts: what was evaluated, name -> value. card: the model card in markdown.
-        examples: `example_slates`. more: sections of benchmarks, such as staleness, when they are known.
+        examples: `example_slates`. sources: `candidate_recall` of the newest week.
     """
     strongest = max(judged.baselines, key=lambda name: estimates[name]["ndcg"].value)
     shown = {named(name): found["ndcg"] for name, found in estimates.items()}
@@ -219,7 +226,12 @@ def evaluation_page(
             figures=exposed,
             folded={f"By {name}": shares[name].reset_index().rename(columns={"group": name}) for name in by},
         ),
-        *more,
+        Section(
+            "Where candidates come from",
+            "Of the newest week's targets, the share that each source names: at all, before any other source, and alone. What no "
+            "source names cannot be recommended.",
+            tables={"": source_table(sources)},
+        ),
         Section("Slates of three customers", "✓: bought in the week after.", tables={"": examples}),
         Section("Model card", markdown=card),
     ]

@@ -5,27 +5,21 @@ Labels are read through a door (holdout.py): evaluating a week of the holdout is
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 import pyarrow
 
 from pipeline_assets.recommender import baselines
-from pipeline_assets.recommender.candidate_recall import sources_section
-from pipeline_assets.recommender.evaluation_page import MODEL, Report, evaluation_page, example_slates, named
+from pipeline_assets.recommender.evaluation_page import evaluation_page, example_slates, named
 from pipeline_assets.recommender.judging import CHALLENGER, CHAMPION, Facts, Judged, join_weeks, judge_week
-from pipeline_assets.recommender.metrics import COMPARABLE, Estimate
 from pipeline_assets.recommender.promotion import Decision, Evidence, GatePolicy, decide
 from pipeline_assets.recommender.ranker import rank_customers
-from pipeline_assets.recommender.report import CardFacts, model_card
 from pipeline_assets.recommender.training_set import targets_of
 from pipeline_assets.resources.candidate_sources import recall_by_source
+from pipeline_assets.resources.evaluation_record import Evaluation, card_of, lake_row, log_evaluation
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
@@ -42,37 +36,9 @@ from pipeline_assets.resources.training_run import model_run
 from pipeline_assets.settings import Settings
 
 K = 10
-METRICS = ("ndcg", "recall", "revenue", "precision", "hit_rate", "map", "repeat_recall", "new_item_recall")
 EVALUATION_TABLE = "evaluation/evaluation_report"
 _ALL_CANDIDATES = 1000  # more than any customer has
 _PRODUCT_COLUMNS = ["product_id", "department", "type", "brand", "is_sellable", "event_date"]
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluation:
-    """The outcome of one evaluation. `summaries`: method -> measure -> value, the challenger's under `MODEL`."""
-
-    run_id: str
-    decision: Decision
-    summaries: dict[str, dict[str, float]]
-    judged: Judged
-    evidence: Evidence
-    champion_version: str | None
-    html_path: Path
-    card: str
-    report: Report
-
-    @property
-    def customer_weeks(self) -> int:
-        return len(self.judged.challenger)
-
-    @property
-    def plots(self) -> Mapping[str, bytes]:
-        return self.report.plots
-
-    @property
-    def coverage(self) -> float:
-        return self.evidence.coverage
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,8 +82,8 @@ def judge_weeks(
     settings: Settings,
     door: Door,
     log: Callable[[str], object],
-) -> tuple[Judged, pd.DataFrame, Facts]:
-    """Rank and judge every week; returns all of them joined, and example slates and facts of the newest.
+) -> tuple[Judged, Facts, pd.DataFrame]:
+    """Rank and judge every week; returns all of them joined, and the facts and the challenger's slates of the newest.
 
     Args:
         models: name -> native text, with `CHALLENGER` among them. methods: names of `baselines.ALL`.
@@ -146,9 +112,8 @@ def judge_weeks(
         top = min(K, facts.purchases["product_id"].nunique())
         slates |= baselines.baseline_slates(methods, facts.purchases, facts.customers, day, top)
         weeks.append(judge_week(facts, slates, K))
-        examples = example_slates(facts, slates[CHALLENGER], weeks[-1].slices)
         log(f"week as of {day}: {len(facts.customers)} customers evaluated")
-    return join_weeks(weeks), examples, facts
+    return join_weeks(weeks), facts, slates[CHALLENGER]
 
 
 def evaluate(
@@ -176,14 +141,13 @@ def evaluate(
     if met.champion:
         models[CHAMPION] = tracking.model_text(met.champion.run_id)
     methods = tuple(baselines.ALL if settings.training.baselines == "all" else baselines.GATE)
-    judged, examples, newest = judge_weeks(lake, features, met.days, models, methods, settings, door, log)
+    judged, newest, slates = judge_weeks(lake, features, met.days, models, methods, settings, door, log)
     evidence = judged.evidence(policy, seed)
     decision = _decision(judged, met, policy, seed, evidence)
     estimates = judged.estimates(seed)
     summaries = {named(name): values for name, values in judged.summaries().items()}
     windows = tuple(_window(week, settings.training.horizon_days) for week in met.days)
-    card = _card(trained, weeks.training, windows, estimates, summaries, decision)
-    sources = recall_by_source(lake, newest.day, newest.targets)
+    card = card_of(trained, weeks.training, windows, estimates, summaries, decision)
     report = evaluation_page(
         f"Evaluation of the ranker as of {day}",
         f"{len(judged.challenger):,} customer-weeks of {len(met.days)} weeks that no compared model was trained on",
@@ -200,18 +164,17 @@ def evaluate(
             "holdout weeks read": str(len(door.held_out(met.days, settings.training.horizon_days))),
         },
         card,
-        examples,
+        example_slates(newest, slates, judged.slices.xs(newest.day, level="window")),
+        recall_by_source(lake, newest.day, newest.targets),
         seed,
-        (sources_section(sources, _window(newest.day, settings.training.horizon_days)),),
     )
-    report = replace(report, tables={**report.tables, "candidate_recall": sources})
     path = settings.data_dir / "reports" / "evaluation" / f"{day}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(report.html)
     version = met.champion.version if met.champion else None
     result = Evaluation(run_id, decision, summaries, judged, evidence, version, path, card, report)
-    _log(tracking, result, estimates[CHALLENGER])
-    lake.replace_days(EVALUATION_TABLE, pyarrow.Table.from_pylist([_row(day, result)]), [day], dagster_run_id)
+    log_evaluation(tracking, result, estimates[CHALLENGER])
+    lake.replace_days(EVALUATION_TABLE, pyarrow.Table.from_pylist([lake_row(day, result)]), [day], dagster_run_id)
     return result
 
 
@@ -226,86 +189,3 @@ def _decision(judged: Judged, met: Opponents, policy: GatePolicy, seed: int, evi
 
 def _window(week: date, horizon_days: int) -> str:
     return f"{week + timedelta(days=1)} to {week + timedelta(days=horizon_days)}"
-
-
-def _row(day: date, result: Evaluation) -> dict[str, Any]:
-    """The row of `evaluation/evaluation_report`."""
-    return {
-        "event_date": day,
-        "run_id": result.run_id,
-        "outcome": result.decision.outcome,
-        "reasons": list(result.decision.reasons),
-        "summaries": json.dumps(result.summaries, sort_keys=True),
-        "coverage": result.coverage,
-        "customer_weeks": result.customer_weeks,
-        "champion_version": result.champion_version or "",
-        "html_path": str(result.html_path),
-    }
-
-
-def _card(
-    trained: Mapping[str, Any],
-    training: Sequence[date],
-    windows: tuple[str, ...],
-    estimates: Mapping[str, Mapping[str, Estimate]],
-    summaries: Mapping[str, Mapping[str, float]],
-    decision: Decision,
-) -> str:
-    own = {metric: estimates[CHALLENGER][metric] for metric in METRICS if metric in estimates[CHALLENGER]}
-    others = {name: values for name, values in summaries.items() if name != MODEL}
-    return model_card(_facts(trained, training, windows), own, others, decision)
-
-
-def _facts(trained: Mapping[str, Any], training: Sequence[date], windows: tuple[str, ...]) -> CardFacts:
-    return CardFacts(
-        name="ranker",
-        version=str(trained["run_id"])[:12],
-        as_of=str(trained["trained_through"]),
-        intended_use="Order about 230 candidate products for each known customer of this shop for the coming week.",
-        out_of_scope="Other shops' customers, prices, credit or any decision about a person; recommendations to people without a purchase "
-        "history come from popularity, not from this model.",
-        data="Purchases, promotions, campaigns, products and customers of the configured source; on the sample: dunnhumby / 84.51° "
-        "The Complete Journey, 2017, offered by its publishers for education and prototyping (package licence MIT).",
-        training_windows=(
-            f"{len(training)} weeks as of {training[0]} to {training[-1]}, and one week to stop the training",
-        ),
-        evaluation_windows=windows,
-        limits=(
-            "Nearly all of its value is in repeats: it seldom finds products that are new to the customer.",
-            "It assumes that next week's promotion plan is known on the evening before the week starts.",
-        ),
-        known_failure_modes=(
-            "Lists that are a week old lose about 3 % NDCG, eight weeks about 14 %: publish daily.",
-            "A store without a promotion plan gets no promotion features.",
-        ),
-    )
-
-
-def _log(tracking: Tracking, result: Evaluation, estimates: Mapping[str, Estimate]) -> None:
-    """The evaluation as MLflow metrics and artefacts of the training run."""
-    import io
-
-    from PIL import Image
-
-    client, own = tracking.client(), result.summaries[MODEL]
-    for metric in COMPARABLE:
-        if np.isfinite(own[metric]):
-            client.log_metric(result.run_id, f"eval_{metric}", own[metric])
-    client.set_tag(result.run_id, "outcome", result.decision.outcome)
-    client.log_text(result.run_id, result.report.html, "evaluation/report.html")
-    client.log_text(result.run_id, result.card, "evaluation/model_card.md")
-    content = {
-        "summaries": {
-            name: {m: v for m, v in values.items() if np.isfinite(v)} for name, values in result.summaries.items()
-        },
-        "intervals": {metric: [found.low, found.high] for metric, found in estimates.items()},
-        "coverage": result.coverage,
-        "outcome": result.decision.outcome,
-        "reasons": list(result.decision.reasons),
-        "changes": list(result.decision.changes),
-    }
-    client.log_text(result.run_id, json.dumps(content, sort_keys=True, indent=1), "evaluation/evaluation.json")
-    for name, table in result.report.tables.items():
-        client.log_text(result.run_id, table.to_csv(index=False), f"evaluation/{name}.csv")
-    for number, image in enumerate(result.plots.values()):
-        client.log_image(result.run_id, Image.open(io.BytesIO(image)), f"evaluation/plot_{number}.png")
