@@ -30,7 +30,7 @@ FOUND = {  # what is bought
 }  # fmt: skip
 SHOWN = {  # for whom it is new, and what is shown
     "repeat_recall": "repeat recall@10", "new_item_recall": "new-item recall@10",
-    "coverage": "coverage@10", "novelty": "novelty, bits", "departments": "departments", "tail_share": "tail share",
+    "coverage": "coverage@10", "novelty": "novelty", "departments": "departments", "tail_share": "tail share",
 }  # fmt: skip
 NAMES = {**FOUND, **SHOWN}
 MODEL = "ranker"  # what the challenger is called for people
@@ -89,13 +89,6 @@ def slice_table(slices: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def source_table(sources: pd.DataFrame) -> pd.DataFrame:
-    """`candidate_recall` for people: candidates a customer, and shares of the targets in percent."""
-    shown = sources[["source"]].assign(**{"candidates a customer": sources["candidates"].map("{:.0f}".format)})
-    names = {"targets": "targets it names", "first": "first to name", "alone": "alone"}
-    return shown.assign(**{name: sources[column].map("{:.1%}".format) for column, name in names.items()})
-
-
 def example_slates(facts: Facts, slates: pd.DataFrame, slices: pd.DataFrame) -> pd.DataFrame:
     """The first products of one light, one medium and one heavy customer, by name, with a mark at what was bought."""
     bought = set(zip(facts.targets[CUSTOMER_ID], facts.targets[PRODUCT_ID], strict=True))
@@ -152,14 +145,14 @@ def evaluation_page(
     facts: Mapping[str, str],
     card: str,
     examples: pd.DataFrame,
-    sources: pd.DataFrame,
     seed: int,
+    more: tuple[Section, ...] = (),
 ) -> Report:
     """The page of one evaluation, its plots and its tables.
 
     Args:
         estimates: `Judged.estimates`. facts: what was evaluated, name -> value. card: the model card in markdown.
-        examples: `example_slates`. sources: `candidate_recall` of the newest week.
+        examples: `example_slates`. more: sections of what was measured beside the week.
     """
     strongest = max(judged.baselines, key=lambda name: estimates[name]["ndcg"].value)
     shown = {named(name): found["ndcg"] for name, found in estimates.items()}
@@ -192,13 +185,13 @@ def evaluation_page(
         "department": "Slots by department",
     }
     shares = {**judged.exposure, "popularity": judged.exposure["popularity"].sort_index()}
-    exposed = {caption: exposure_plot(shares[name], caption) for name, caption in by.items()}
+    exposed = {caption: exposure_plot(shares[name], f"By {name}") for name, caption in by.items()}
     leaderboard = leaderboard_table(estimates)
     sections = [
         Section("What was evaluated", facts=facts),
         Section(
             "All methods, the same customers",
-            "Mean over customer-weeks with its 95 % interval below; revenue is pooled. Coverage, novelty, departments and tail "
+            "Mean over customer-weeks with its 95 % interval below; revenue is pooled. Coverage, novelty (bits), departments and tail "
             "describe what is shown, not whether it is bought.",
             tables={
                 "What is bought": leaderboard[["method", *FOUND.values()]],
@@ -226,12 +219,7 @@ def evaluation_page(
             figures=exposed,
             folded={f"By {name}": shares[name].reset_index().rename(columns={"group": name}) for name in by},
         ),
-        Section(
-            "Where candidates come from",
-            "Of the newest week's targets, the share that each source names: at all, before any other source, and alone. What no "
-            "source names cannot be recommended.",
-            tables={"": source_table(sources)},
-        ),
+        *more,
         Section("Slates of three customers", "✓: bought in the week after.", tables={"": examples}),
         Section("Model card", markdown=card),
     ]

@@ -30,7 +30,7 @@ section {{ margin-top: 1.25rem; }}
 .verdict strong {{ color: var(--verdict); text-transform: uppercase; letter-spacing: .04em; }}
 .scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }}
-th, td {{ padding: .4rem .7rem; border-bottom: 1px solid #e1e6eb; text-align: right; white-space: nowrap; }}
+th, td {{ padding: .4rem .5rem; border-bottom: 1px solid #e1e6eb; text-align: right; white-space: nowrap; }}
 th:first-child, td:first-child {{ text-align: left; }}
 thead th {{ color: {MUTED}; font-weight: 600; border-bottom: 2px solid {GREY}; }}
 dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.25rem; margin: 0; }}

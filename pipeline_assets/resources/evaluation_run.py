@@ -6,13 +6,14 @@ Labels are read through a door (holdout.py): evaluating a week of the holdout is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 
 import pandas as pd
 import pyarrow
 
 from pipeline_assets.recommender import baselines
+from pipeline_assets.recommender.candidate_recall import sources_section
 from pipeline_assets.recommender.evaluation_page import evaluation_page, example_slates, named
 from pipeline_assets.recommender.judging import CHALLENGER, CHAMPION, Facts, Judged, join_weeks, judge_week
 from pipeline_assets.recommender.promotion import Decision, Evidence, GatePolicy, decide
@@ -148,6 +149,7 @@ def evaluate(
     summaries = {named(name): values for name, values in judged.summaries().items()}
     windows = tuple(_window(week, settings.training.horizon_days) for week in met.days)
     card = card_of(trained, weeks.training, windows, estimates, summaries, decision)
+    sources = recall_by_source(lake, newest.day, newest.targets)
     report = evaluation_page(
         f"Evaluation of the ranker as of {day}",
         f"{len(judged.challenger):,} customer-weeks of {len(met.days)} weeks that no compared model was trained on",
@@ -165,9 +167,10 @@ def evaluate(
         },
         card,
         example_slates(newest, slates, judged.slices.xs(newest.day, level="window")),
-        recall_by_source(lake, newest.day, newest.targets),
         seed,
+        (sources_section(sources, windows[-1]),),
     )
+    report = replace(report, tables={**report.tables, "candidate_recall": sources})
     path = settings.data_dir / "reports" / "evaluation" / f"{day}.html"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(report.html)

@@ -11,28 +11,12 @@ from pipeline_assets.recommender.evaluation_page import (
     example_slates,
     leaderboard_table,
     slice_table,
-    source_table,
 )
 from pipeline_assets.recommender.judging import CHALLENGER, join_weeks
 from pipeline_assets.recommender.metrics import Estimate
 from pipeline_assets.recommender.promotion import GatePolicy, decide
 from pipeline_assets.recommender.slices import COLUMNS
 from pipeline_assets_tests.unit.test_judging import DAY, METHODS, facts, judged
-
-SOURCES = pd.DataFrame(
-    {
-        "source": ["history", "all"],
-        "candidates": [80.4, 120.0],
-        "targets": [0.5, 0.6],
-        "first": [0.5, 0.6],
-        "alone": [0.25, 0.6],
-    }
-)
-
-
-def test_sources_are_shares_of_the_targets() -> None:
-    """80 candidates of history name half of the targets, a quarter alone."""
-    assert source_table(SOURCES).iloc[0].tolist() == ["history", "80", "50.0%", "50.0%", "25.0%"]
 
 
 def test_leaderboard_has_the_best_first_with_bounds_below() -> None:
@@ -81,12 +65,11 @@ def test_page_has_verdict_leaderboard_slices_exposure_and_card() -> None:
         {"champion": "none"},
         "# ranker 7",
         examples,
-        SOURCES,
         1,
     )
     for text in (
         "Title", "<strong>Rejected</strong>", "The smallest change", "NDCG@10", "All methods, the same customers",
-        "Slices against their strongest baseline", "tenure: new", "Who gets the slots", "Where candidates come from", "Slates of three customers",
+        "Slices against their strongest baseline", "tenure: new", "Who gets the slots", "Slates of three customers",
         "<h1>ranker 7</h1>",
     ):  # fmt: skip
         assert text in report.html
