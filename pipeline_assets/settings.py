@@ -132,7 +132,7 @@ class TrainingSettings(_Section):
     gate_min_customers: int = pydantic.Field(200, ge=2)  # fewer cannot tell a good model from a bad one (promotion.py)
     gate_min_ndcg: float = pydantic.Field(0.01, ge=0, le=1)  # absolute floor: below it something is broken
     gate_min_slice_customers: int = pydantic.Field(50, ge=2)  # smaller groups of customers are not judged on their own
-    gate_max_change: float = pydantic.Field(0.6, ge=0, le=1)  # share of slots that may change without a person
+    gate_max_change: float = pydantic.Field(0.5, ge=0, le=1)  # share of slots that may change without a person
     baselines: Literal["gate", "all"] = "gate"  # all: UP-CF, item-kNN, EASE, ALS too, 10 CPU s a week (baselines.py)
     threads: int = pydantic.Field(2, ge=1)
     seed: int = 7

@@ -9,7 +9,7 @@ import pandas as pd
 from pipeline_assets.recommender.columns import CUSTOMER_ID, PRODUCT_ID, RANK
 from pipeline_assets.recommender.errors import NotEnoughData
 
-MAX_SAME_SHARE = 0.5  # of customers with one and the same list; the personal lists of the sample have 0.2 % at most
+MAX_SAME_SHARE = 0.5  # of customers with one and the same list; of the sample's personal lists 0.2 % at most are equal
 
 
 def slate_faults(slates: pd.DataFrame, customers: Sequence[str], sellable: Collection[str], k: int) -> tuple[str, ...]:

@@ -224,12 +224,12 @@ def test_slates_that_cannot_be_shown_reject() -> None:
 
 
 def test_change_beyond_the_limit_asks_for_a_person() -> None:
-    """61 % of the slots are new where 60 % may be: inconclusive, and it says which setting lets it pass; 60 % passes."""
-    decision = with_evidence(Evidence(0.2, change=0.61))
+    """51 % of the slots are new where 50 % may be: inconclusive, and it says which setting lets it pass; 50 % passes."""
+    decision = with_evidence(Evidence(0.2, change=0.51))
     assert decision.outcome == "inconclusive"
-    assert "training.gate_max_change of 0.61" in decision.changes[0]
-    assert with_evidence(Evidence(0.2, change=0.60)).outcome == "promote"
-    assert with_evidence(Evidence(0.2, change=0.61), GatePolicy(min_customers=N, max_change=0.61)).outcome == "promote"
+    assert "training.gate_max_change of 0.51" in decision.changes[0]
+    assert with_evidence(Evidence(0.2, change=0.50)).outcome == "promote"
+    assert with_evidence(Evidence(0.2, change=0.51), GatePolicy(min_customers=N, max_change=0.51)).outcome == "promote"
 
 
 def test_worse_model_with_a_large_change_is_rejected_not_inconclusive() -> None:

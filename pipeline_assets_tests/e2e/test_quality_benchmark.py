@@ -1,0 +1,51 @@
+"""Benchmarks of quality on the small shop: real trainings, and a page that says what the figures say."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import evaluation, evaluation_page
+from benchmarks.scale import RESULTS
+from pipeline_assets.recommender.ablation import feature_groups
+from pipeline_assets.resources.holdout import Door
+from pipeline_assets.resources.training_data import training_weeks
+from pipeline_assets_tests.e2e.first_run import FirstRun
+from pipeline_assets_tests.shop import NEWEST
+
+
+def test_ablation_trains_a_model_without_each_group(first_run: FirstRun) -> None:
+    """One loss for each group of features, against the model that has all of them, on the same customer-weeks."""
+    with first_run.shop.opened() as shop:
+        training = shop.settings.training.model_copy(update={"max_rounds": 8, "threads": 1})
+        settings = shop.settings.model_copy(update={"training": training})
+        door = Door(shop.lake, "evaluation", "test", datetime(2017, 3, 19, tzinfo=UTC), settings.calendar.holdout_start)
+        weeks = training_weeks(shop.lake, NEWEST, settings)
+        found = evaluation.ablation(evaluation.Place(shop.lake, shop.features, settings, NEWEST, weeks, door))
+    assert set(found["loss"]) == set(feature_groups())
+    for loss in found["loss"].values():
+        assert loss["ndcg"]["relative_low"] <= loss["ndcg"]["relative"] <= loss["ndcg"]["relative_high"]
+    assert found["customer_weeks"] > 0
+
+
+@pytest.fixture
+def figures() -> dict[str, Any]:
+    known: dict[str, Any] = json.loads((RESULTS / "evaluation.json").read_text())
+    return known
+
+
+def test_committed_page_is_that_of_the_committed_figures(
+    figures: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written again from the figures it is the same, with every method and age in it."""
+    (tmp_path / "evaluation.json").write_text(json.dumps(figures))
+    monkeypatch.setattr(evaluation_page, "RESULTS", tmp_path)
+    evaluation_page.write_page()
+    page = (tmp_path / "evaluation.md").read_text()
+    assert page == (RESULTS / "evaluation.md").read_text()
+    assert all(f"| {name} |" in page for name in figures["leaderboard"]["gains"])
+    assert (tmp_path / evaluation_page.FIGURE).stat().st_size > 0
