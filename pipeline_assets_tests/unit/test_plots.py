@@ -47,6 +47,25 @@ def test_gain_over_a_reference_of_zero_is_said_not_drawn() -> None:
     assert plots.gain_plot(COMPARISONS.assign(**dict.fromkeys(columns, float("nan")))).startswith(PNG)
 
 
+def test_slices_are_a_png_also_where_there_is_no_ratio() -> None:
+    """One slice with an interval, one whose baseline found nothing in some resample."""
+    rows = COMPARISONS.assign(slice=["tenure: new", "brand: Own"], metric="ndcg", customers=[1200, 60])
+    rows.loc[1, "relative_low"] = float("nan")
+    assert plots.slice_plot(rows).startswith(PNG)
+
+
+def test_positions_exposure_and_age_are_pngs() -> None:
+    """Two methods over three ranks; two brands; a model that is two weeks old."""
+    hits = {"ranker": np.array([0.4, 0.3, 0.2]), "counter": np.array([0.3, 0.3, 0.2])}
+    assert plots.position_plot(hits, "ranker").startswith(PNG)
+    shares = pd.DataFrame({"slots": [0.6, 0.4], "purchases": [0.7, 0.3]}, index=["Other", "Own"])
+    assert plots.exposure_plot(shares, "By brand").startswith(PNG)
+    ages = pd.DataFrame(
+        {"relative": [0.0, -0.01], "relative_low": [0.0, -0.02], "relative_high": [0.0, 0.0]}, index=[0, 2]
+    )
+    assert plots.age_plot(ages).startswith(PNG)
+
+
 def test_nothing_to_draw_is_refused() -> None:
     """An empty picture would look like a result."""
     with pytest.raises(NotEnoughData):
@@ -57,6 +76,11 @@ def test_nothing_to_draw_is_refused() -> None:
         plots.gain_plot(COMPARISONS, "revenue")
     with pytest.raises(NotEnoughData):
         plots.calibration_plot(np.full(20, 0.1), np.zeros(20))
+    for draw in (plots.slice_plot, plots.age_plot, lambda empty: plots.exposure_plot(empty, "none")):
+        with pytest.raises(NotEnoughData):
+            draw(pd.DataFrame())
+    with pytest.raises(NotEnoughData):
+        plots.position_plot({})
 
 
 def test_raw_scores_are_not_probabilities() -> None:
