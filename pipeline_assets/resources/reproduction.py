@@ -6,6 +6,7 @@ The order is that of cause and effect, so the first difference is the one to loo
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
@@ -29,6 +30,7 @@ from pipeline_assets.schemas.tables import FEATURE_TABLES as FEATURE_SCHEMAS
 from pipeline_assets.schemas.tables import RECOMMENDATIONS
 from pipeline_assets.settings import Settings, get_settings, with_values
 
+Sections = Mapping[str, Mapping[str, Any]]
 _NOT_RESTORED = {"calendar": {"until", "late_days"}, "training": {"threads"}}  # no part of the settings' digest either
 _DAYS_AT_ONCE = 64  # of a mart; a day of packed candidates is 80 MB, so features are compared one by one
 
@@ -92,16 +94,18 @@ def reproduce(
             f"run {version.run_id}", found="no business day on it", wanted="a training run", fix="give another run id"
         )
     day, lake = date.fromisoformat(version.tags["as_of"]), local_lake(settings.data_dir)
-    there, params = _restored_configuration(tracking, version, own_settings)
+    recorded = _recorded(tracking, version)
+    there, params = _restored_configuration(tracking, version, recorded if not own_settings else None)
     parts = [
         Compared("code (commit)", version.tags["commit"], git_commit(), decides=False),
         Compared("packages (lock)", version.tags["lock_digest"], lock_digest(), decides=False),
-        Compared("settings", version.tags["config_digest"], there.digest),
+        *compared_settings(recorded, there, version.tags["config_digest"]),
     ]
     written = version.tags.get("training_set_version")
     commit = commit_of(lake, day, int(written) if written else None)
     versions = lake.versions(commit.inputs) if newest_inputs else commit.inputs
     restored = restore_inputs(there, day, versions, folder, say, also=[day])
+    require_feature_columns(restored.lake, version.tags["commit"])
     parts += _inputs(lake, commit, restored, day)
     rows = build_again(lake, restored, day, settings.calendar.holdout_start, version.run_id, say)
     found = contents(rows, [day])[day]
@@ -114,13 +118,45 @@ def reproduce(
     return Reproduction(reference, version.run_id, day, tuple(parts))
 
 
+def _recorded(tracking: Tracking, version: Version) -> Sections | None:
+    """The settings that a run keeps, section -> key -> value, without those that change nothing; None for runs before they were kept."""
+    if not tracking.has_artifact(version.run_id, SETTINGS_FILE):
+        return None
+    sections: Sections = tracking.artifact_json(version.run_id, SETTINGS_FILE)
+    return {
+        section: {key: value for key, value in values.items() if key not in _NOT_RESTORED.get(section, ())}
+        for section, values in sections.items()
+    }
+
+
+def compared_settings(recorded: Sections | None, here: Settings, digest_then: str) -> Iterator[Compared]:
+    """Each recorded setting that has another value here; settings that came since are told. Without a record, the two digests."""
+    if recorded is None:
+        yield Compared("settings", digest_then, here.digest)
+        return
+    now, differing = here.recorded, False
+    for section, values in sorted(recorded.items()):
+        for key, value in sorted(values.items()):
+            if now.get(section, {}).get(key) != value:
+                differing = True
+                yield Compared(f"setting {section}.{key}", json.dumps(value), json.dumps(now.get(section, {}).get(key)))
+    if not differing:
+        yield Compared("settings", digest_then, digest_then)
+    came = [
+        f"{section}.{key}"
+        for section, values in sorted(now.items())
+        for key in sorted(set(values) - set(recorded.get(section, {})) - _NOT_RESTORED.get(section, set()))
+    ]
+    if came:
+        yield Compared("settings that came since", "none", ", ".join(came), decides=False)
+
+
 def _restored_configuration(
-    tracking: Tracking, version: Version, own_settings: bool
+    tracking: Tracking, version: Version, recorded: Sections | None
 ) -> tuple[Settings, RankerParams | None]:
-    """Settings and parameters as they were recorded. Runs before they were have the process's settings, and are tuned again."""
-    if own_settings or not tracking.has_artifact(version.run_id, SETTINGS_FILE):
+    """Settings and parameters as they were recorded; without a record the process's settings, and a search of its own."""
+    if recorded is None:
         return get_settings(), None
-    recorded: Mapping[str, Mapping[str, Any]] = tracking.artifact_json(version.run_id, SETTINGS_FILE)
     params = tracking.artifact_json(version.run_id, PARAMS_FILE)
     known = {field.name for field in fields(RankerParams)}
     if set(params) != known:
@@ -130,11 +166,25 @@ def _restored_configuration(
             wanted=sorted(known),
             fix=f"check out commit {version.tags['commit']}",
         )
-    kept = {
-        section: {key: value for key, value in values.items() if key not in _NOT_RESTORED.get(section, ())}
-        for section, values in recorded.items()
-    }
-    return with_values(kept), RankerParams(**params)
+    return with_values(recorded), RankerParams(**params)
+
+
+def require_feature_columns(lake: Lake, commit: str) -> None:
+    """Features that another list was computed with cannot be read by this code.
+
+    Raises:
+        FeatureMismatch: naming the table and the columns; the fix is the recorded commit.
+    """
+    for name, schema in FEATURE_SCHEMAS.items():
+        stored = set(lake.read_days(f"features/{name}", []).column_names)
+        if stored != set(schema.names):
+            more, less = sorted(stored - set(schema.names)), sorted(set(schema.names) - stored)
+            raise FeatureMismatch(
+                f"features/{name} as it was recorded",
+                found=f"columns that this code does not have: {more or 'none'}; it lacks {less or 'none'}",
+                wanted="the feature list of this code",
+                fix=f"`git worktree add` commit {commit.removesuffix('+changes')} and reproduce there",
+            )
 
 
 def _shown(content: DayContent | None) -> str:

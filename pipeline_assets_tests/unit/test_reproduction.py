@@ -5,12 +5,21 @@ from __future__ import annotations
 from datetime import date
 from pathlib import Path
 
+import pyarrow
 import pytest
 
-from pipeline_assets.recommender.errors import NotEnoughData
+from pipeline_assets.recommender.errors import FeatureMismatch, NotEnoughData
 from pipeline_assets.resources.lake import Commit, Lake
 from pipeline_assets.resources.rebuild import Restored, commit_of, copy_version
-from pipeline_assets.resources.reproduction import Compared, Reproduction, _inputs
+from pipeline_assets.resources.reproduction import (
+    Compared,
+    Reproduction,
+    _inputs,
+    compared_settings,
+    require_feature_columns,
+)
+from pipeline_assets.schemas.tables import FEATURE_TABLES
+from pipeline_assets.settings import load_settings
 from pipeline_assets_tests.unit.test_versions import D1, D2, write
 
 MART, TRAINING = "warehouse/fct_purchases", "training/training_set"
@@ -35,6 +44,21 @@ def test_first_difference_is_the_first_that_decides(parts: list[Compared], first
     found = Reproduction("1", "run", date(2017, 2, 8), tuple(parts))
     assert found.first_difference == first
     assert found.is_equal == (first is None)
+
+
+def test_settings_are_compared_key_by_key() -> None:
+    """label_weeks was 4; a key that the record does not have is told and decides nothing; a stopped clock is no setting of the model."""
+    here = load_settings({"PIPELINE_CALENDAR__UNTIL": "2017-03-01"})
+    same = {"training": {"seed": here.training.seed}, "calendar": {}, "validation": {}}
+    equal, came = compared_settings(same, here, "digest")
+    assert (equal.name, equal.is_equal) == ("settings", True)
+    assert not came.decides
+    assert "training.label_weeks" in came.here
+    assert "until" not in came.here
+    other, _ = compared_settings({**same, "training": {"label_weeks": 4}}, here, "digest")
+    assert (other.name, other.recorded, other.is_equal) == ("setting training.label_weeks", "4", False)
+    (digests,) = compared_settings(None, here, "digest")
+    assert (digests.recorded, digests.here) == ("digest", here.digest)
 
 
 def restored(lake: Lake, root: Path, version: int) -> Restored:
@@ -92,6 +116,20 @@ def test_a_damaged_file_is_an_error_that_names_table_and_version(tmp_path: Path)
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(NotEnoughData, match=f"version 1 of {MART}"):
         restored(lake, tmp_path / "copy", 1)
+
+
+def test_features_of_another_list_are_refused_with_the_commit(tmp_path: Path) -> None:
+    """A customer table with one feature that this code does not have: the column is named, and where the code is that has it."""
+    lake = Lake(root=str(tmp_path))
+    for name, schema in FEATURE_TABLES.items():
+        lake.create(f"features/{name}", schema)
+    require_feature_columns(lake, "abc+changes")
+    other = FEATURE_TABLES["customer"].append(pyarrow.field("customer_shoe_size", pyarrow.float32()))
+    older = Lake(root=str(tmp_path / "older"))
+    for name, schema in {**FEATURE_TABLES, "customer": other}.items():
+        older.create(f"features/{name}", schema)
+    with pytest.raises(FeatureMismatch, match=r"features/customer.*customer_shoe_size.*commit abc and"):
+        require_feature_columns(older, "abc+changes")
 
 
 def test_the_commit_of_a_training_set_is_the_one_in_force_at_a_version(tmp_path: Path) -> None:
