@@ -37,7 +37,7 @@ _DESCRIPTION = {
             owners=ML_TEAM,
             kinds={"duckdb", "deltalake"},
             tags={"layer": GROUP},
-            code_version="2",
+            code_version="3",
             partitions_def=daily,
             description=f"{text} From the marts up to that day, nothing later. Fresh within the hour of its marts. "
             "Read through Feast by training, batch scoring and the API.",

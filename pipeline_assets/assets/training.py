@@ -41,7 +41,7 @@ def feature_days() -> int:
     owners=ML_TEAM,
     kinds={"feast", "deltalake"},
     tags={"layer": GROUP},
-    code_version="1",
+    code_version="2",
     partitions_def=daily,
     backfill_policy=dg.BackfillPolicy.single_run(),
     description="One row: one candidate of one customer in one label week, with its features as of the week's first morning and whether it was "

@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline_assets.recommender.errors import NotEnoughData
-from pipeline_assets.recommender.pairs import lines_as_of, pairs_of, to_table, types_of
+from pipeline_assets.recommender.pairs import lines_as_of, pairs_of, standing_of, to_table, types_of
 from pipeline_assets.recommender.stage import EPOCH, PLAN_DAYS, Columns, Stage, columns_of
+from pipeline_assets.recommender.timing import Waits, gaps_of, timing_of, waits_of
 
 if TYPE_CHECKING:
     import duckdb
+
+HALF_YEAR = 182  # days in which mailers are compared with other weeks: 26 whole weeks
+PULL_PRIOR = 20
 
 # Of all customers. Keys of types and categories are in the order of their names.
 _COMMON = f"""
@@ -32,10 +36,11 @@ create temp table product as
         from known_version where event_date <= $as_of group by product
     ) where is_sellable order by product;
 create temp table shown as
-    select product, store, max(case when is_now then is_display else 0 end) as on_display,
-        max(case when is_now then is_mailer else 0 end) as in_mailer, max(case when valid_to < $target then is_mailer else 0 end) as was_in_mailer
+    select product, store, max(case when is_now then is_display else 0 end) as on_display, max(mailer) filter (is_now) as mailer_now,
+        max(mailer) filter (valid_to < $target) as mailer_before, (mailer_now is not null)::tinyint as in_mailer,
+        (mailer_before is not null)::tinyint as was_in_mailer
     from (
-        select product, store, valid_to, is_display, is_mailer, valid_from <= $target and valid_to >= $target as is_now from $plan
+        select product, store, valid_to, is_display, mailer, valid_from <= $target and valid_to >= $target as is_now from $plan
         where event_date between $as_of - {PLAN_DAYS} and $as_of and valid_to >= $target - 7
     ) semi join product using (product) group by product, store;
 create temp table mailed as
@@ -48,7 +53,7 @@ create temp table mailed as
 _COUNTED = """
 create temp table home_store as
     select customer, arg_max(store, (n, store)) as store
-    from (select customer, store, count(distinct order_id) as n from line where store >= 0 group by all) group by customer;
+    from (select customer, store, count(distinct trip) as n from line where store >= 0 group by all) group by customer;
 create temp table category_affinity as
     select customer, category_key, exact_sum(decayed_slow) as category_decayed, min(days_since_last) as category_days_since_last
     from pair where category_key >= 0 group by customer, category_key;
@@ -64,31 +69,45 @@ create temp table shopper as
         from line group by customer
     ) join (
         select customer, count(*) as n_orders, count(*) filter (age <= 28) as n_orders_28d
-        from (select customer, order_id, min(age) as age from line group by customer, order_id) group by customer
+        from (select customer, trip, min(age) as age from line group by customer, trip) group by customer
     ) using (customer) join (select customer, count(*) as n_products from pair group by customer) using (customer);
 """
 
-_PART = """
+_PART = f"""
     select * from (
         select product, count(*) as orders, count(*) filter (age <= 7) as orders_7d, count(*) filter (age <= 28) as orders_28d,
             count(*) filter (age <= 91) as orders_91d, min(age) as days_since_last, max(age) as days_since_first,
             sum(amount)::hugeint as amount, sum(quantity)::hugeint as quantity,
             sum(case when age <= 28 then amount end)::hugeint as amount_28d, sum(case when age <= 28 then quantity end)::hugeint as quantity_28d,
             sum(case when age <= 7 then amount end)::hugeint as amount_7d, sum(case when age <= 7 then quantity end)::hugeint as quantity_7d,
-            sum(is_promoted)::bigint as promoted
+            sum(is_promoted)::bigint as promoted, count(*) filter (age <= {HALF_YEAR} and is_mailed = 1) as mailed,
+            count(*) filter (age <= {HALF_YEAR} and is_mailed = 0) as unmailed,
+            coalesce(bit_or(1::bigint << ((age - 1) // 7)) filter (age <= {HALF_YEAR} and is_mailed = 1), 0) as mailed_weeks
         from line group by product
     ) join (
-        select product, count(*) as buyers, count(*) filter (n_orders > 1) as repeaters, count(*) filter (days_since_last <= 91) as buyers_91d
+        select product, count(*) as buyers, count(*) filter (n_orders > 1) as repeaters, count(*) filter (days_since_last <= 91) as buyers_91d,
+            count(*) filter (days_since_last <= 7) as buyers_7d, sum(in_second_week)::bigint as buyers_14d,
+            count(*) filter (days_since_last <= 7 and days_since_first > 7) as repeats_7d,
+            sum((least(7 * n_orders / (days_since_first + 14), 1) * 1e9)::bigint) filter (days_since_first > 7)::hugeint as expected_7d
         from pair group by product
     ) using (product)
 """
+
+# Orders of four weeks by product and store: what plans are compared with.
+_SOLD = """
+    select product, store, count(*) filter (age <= 7) as week, count(*) filter (age > 7) as before
+    from line where age <= 28 and store >= 0 group by product, store
+"""
+_MORE_SOLD = f"select product, store, sum(week) as week, sum(before) as before from (from sold_part union all {_SOLD}) group by product, store"
 
 # With what other buckets counted: one row a product, whatever the number of buckets.
 _MORE = f"""
     select product, sum(orders) as orders, sum(orders_7d) as orders_7d, sum(orders_28d) as orders_28d, sum(orders_91d) as orders_91d,
         min(days_since_last) as days_since_last, max(days_since_first) as days_since_first, sum(amount) as amount, sum(quantity) as quantity,
         sum(amount_28d) as amount_28d, sum(quantity_28d) as quantity_28d, sum(amount_7d) as amount_7d, sum(quantity_7d) as quantity_7d,
-        sum(promoted) as promoted, sum(buyers) as buyers, sum(repeaters) as repeaters, sum(buyers_91d) as buyers_91d
+        sum(promoted) as promoted, sum(mailed) as mailed, sum(unmailed) as unmailed, bit_or(mailed_weeks) as mailed_weeks,
+        sum(buyers) as buyers, sum(repeaters) as repeaters, sum(buyers_91d) as buyers_91d, sum(buyers_7d) as buyers_7d,
+        sum(buyers_14d) as buyers_14d, sum(repeats_7d) as repeats_7d, sum(expected_7d) as expected_7d
     from (select * from item_part union all by name {_PART}) group by product
 """
 
@@ -104,24 +123,33 @@ create temp table offer as
     where event_date <= $as_of and campaign_id in (select campaign_id from mailing);
 """
 
-_ITEM = """
+# What the places in mailers did last week: orders a product and store, and against the three weeks before. A place is new or rare at
+# first, so both sides of the ratio count 20 orders more.
+_ITEM = f"""
+create temp table pulled as
+    select mailer_before as mailer_now, (coalesce(sum(week), 0) + {PULL_PRIOR}) / (coalesce(sum(before), 0) / 3 + {PULL_PRIOR}) as mailer_pull,
+        coalesce(sum(week), 0) / count(*) as mailer_sales
+    from shown left join sold_part using (product, store) where mailer_before is not null group by mailer_before;
 create temp table item as
     with sold as (
         select product, orders_7d::bigint as orders_7d, orders_28d::bigint as orders_28d, orders_91d::bigint as orders_91d,
             buyers_91d::bigint as customers_91d, days_since_last as days_since_last_sale, days_since_first as days_since_first_sale,
             amount_28d / 1e9 / nullif(quantity_28d / 1e9, 0) as price_28d, amount_7d / 1e9 / nullif(quantity_7d / 1e9, 0) as price_7d,
             amount / 1e9 / nullif(quantity / 1e9, 0) as price_all, promoted / orders as promoted_share,
-            buyers::bigint as n_buyers, repeaters / buyers as repeat_rate
+            buyers::bigint as n_buyers, repeaters / buyers as repeat_rate, buyers_7d::bigint as buyers_7d, buyers_14d::bigint as buyers_14d,
+            repeats_7d::bigint as repeats_7d, repeats_7d / nullif(expected_7d / 1e9, 0) as repeat_ratio, unmailed / {HALF_YEAR // 7} as unmailed_rate,
+            mailed / nullif(bit_count(mailed_weeks), 0) / nullif(unmailed_rate, 0) as mailer_lift
         from item_part
     ), shown_now as (
         select product, sum(on_display) as display_stores, sum(in_mailer) as mailer_stores,
-            max(case when in_mailer = 1 and was_in_mailer = 0 then 1 else 0 end) as is_new_in_mailer
-        from shown group by product
+            max(case when in_mailer = 1 and was_in_mailer = 0 then 1 else 0 end) as is_new_in_mailer,
+            exact_sum(mailer_sales) / count(mailer_sales) as mailer_sales
+        from shown left join pulled using (mailer_now) group by product
     ), stores as (select nullif(count(distinct store), 0) as n from shown)
     select product.*, orders_7d, orders_28d, orders_91d, customers_91d, days_since_last_sale, days_since_first_sale,
         price_28d, price_7d, price_all, promoted_share, n_buyers, repeat_rate,
         coalesce(display_stores, 0) / stores.n as display_share, coalesce(mailer_stores, 0) / stores.n as mailer_share,
-        coalesce(is_new_in_mailer, 0) as is_new_in_mailer,
+        coalesce(is_new_in_mailer, 0) as is_new_in_mailer, mailer_sales, buyers_7d, buyers_14d, repeats_7d, repeat_ratio, unmailed_rate, mailer_lift,
         sum(orders_28d) over (partition by type_key) as type_orders_28d
     from product left join sold using (product) left join shown_now using (product) cross join stores;
 """
@@ -148,10 +176,12 @@ class Snapshot:
 
     def __init__(self, con: duckdb.DuckDBPyConnection, as_of: date, stage: Stage | None = None) -> None:
         self.con, self.as_of, self.stage = con, as_of, stage or Stage(con, as_of)
+        self.waits: Waits  # of all customers
         self._run(_COMMON)
         for bucket in range(self.stage.n_buckets):
             self._count(bucket)
             con.execute(f"create or replace temp table item_part as {_MORE if bucket else _PART}")
+            con.execute(f"create or replace temp table sold_part as {_MORE_SOLD if bucket else _SOLD}")
             if self.stage.n_buckets > 1:
                 self.stage.keep(bucket, (*_TABLES, *_ARRAYS))
         con.unregister("line")
@@ -176,10 +206,13 @@ class Snapshot:
         for name in ("type_key", "category_key"):
             keys[name] = np.full(len(is_sellable), -1, dtype=np.int32)
             keys[name][known["product"]] = np.ma.filled(known[name], -1)
+        self.type_key = keys["type_key"]
         line = lines_as_of(self.stage.lines(bucket), (self.as_of - EPOCH).days, is_sellable, **keys)
-        pair = pairs_of(line)
+        pair, gaps = pairs_of(line), gaps_of(line)
+        waits = waits_of(pair, gaps, len(is_sellable))
+        self.waits = self.waits + waits if bucket else waits
         self.con.register("line", to_table(line))
-        self._show({"pair": pair, "affinity": types_of(line, pair)})
+        self._show({"pair": pair | standing_of(pair) | timing_of(line, pair, gaps), "affinity": types_of(line, pair)})
         self._run(_COUNTED)
 
     def _show(self, arrays: dict[str, Columns]) -> None:

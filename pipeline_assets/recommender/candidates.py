@@ -1,7 +1,8 @@
 """Which products are scored for a customer: history, collaborative filtering, favourite types, promotions, popularity.
 
 Sources are ranked on their own and merged; a product keeps its first source's place. Sizes follow the measured value of each
-source: repeats are nearly all of the hits (docs/design/evaluation.md), so history has the most places.
+source: repeats are nearly all of the hits (docs/design/evaluation.md), so history has the most places. Of a slate's first ten, none
+beyond these places made a difference: with 41 % of 230 candidates NDCG@10 was 0.07 % lower (docs/adr/0020-how-the-ranker-is-trained.md).
 
 A rank is one sort of whole numbers that hold customer, score and product: 0.01 CPU s for 700,000 pairs, where a window function
 takes 0.12.
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from pipeline_assets.recommender.aggregates import Snapshot
 from pipeline_assets.recommender.retriever import RETRIEVER, Fitted, Retriever, most_bought
 
-N_HISTORY, N_NEIGHBOURS, N_TYPE, N_PROMOTED, N_POPULAR = 180, 30, 40, 30, 20
+N_HISTORY, N_NEIGHBOURS, N_TYPE, N_PROMOTED, N_POPULAR = 80, 15, 10, 10, 10
 N_PER_TYPE, N_TYPES, N_PROMOTED_TYPES = (
     5,
     40,

@@ -46,6 +46,25 @@ PAIR_FEATURES: tuple[str, ...] = (
     "pair_store_display",  # 1: on display next week in the customer's home store; missing: the store has no plan
     "pair_store_mailer",  # 1: in the mailer of that store
     "pair_has_coupon",  # 1: the customer got a coupon for it that is valid next week
+    "pair_decayed_share",  # of the customer's decayed_slow, this product's
+    "pair_place_fast",  # rank among all that the customer ever bought by decayed_fast
+    "pair_trip_rate",  # of the customer's trips since the first with the product, those with it
+    "pair_trip_gap",  # mean trips between purchases; missing below two
+    "pair_trip_overdue",  # trips since the last / mean trips between
+    "pair_trip_decayed",  # share of the trips that had it, where each trip counts 0.95 of the next
+    "pair_gap_min",  # shortest days between two purchases
+    "pair_gap_std",  # of the days between purchases
+    "pair_gap_median_overdue",  # days since last / median gap
+    "pair_gap_max_overdue",  # days since last / longest gap
+    "pair_hazard",  # chance that it is bought within seven days, from the pair's own gaps, and the product's where they are few (timing.py)
+    "pair_product_hazard",  # the same from everybody's gaps with the product
+    "pair_type_hazard",  # the same from everybody's gaps with products of its type
+    "pair_mailed_share",  # of the pair's purchases, those while in the mailer
+    "pair_n_unmailed",  # orders while it was not in a mailer
+    "pair_type_mailed_share",  # of what the customer buys of its type (decayed), what is in the home store's mailer next week
+    "pair_mailer_pull",  # orders of last week over those usual, of products that had next week's place in the mailer
+    "pair_mailer_sales",  # orders a product and store with that place in the mailer last week
+    "pair_price_ratio",  # price that the customer paid, a piece / mean price of 28 days
 )
 CUSTOMER_FEATURES: tuple[str, ...] = (
     "customer_n_orders",
@@ -78,6 +97,13 @@ PRODUCT_FEATURES: tuple[str, ...] = (
     "product_mailer_share",
     "product_is_new_in_mailer",  # in a mailer next week, not this week
     "product_type_orders_28d",
+    "product_buyers_7d",  # customers
+    "product_buyers_14d",  # customers who bought it 8 to 14 days ago
+    "product_repeats_7d",  # of product_buyers_7d, those who had bought it before
+    "product_repeat_ratio",  # product_repeats_7d / what the rates of all who had bought it before would give
+    "product_unmailed_rate",  # orders a week while not in a mailer, of half a year
+    "product_mailer_lift",  # orders in a week with a mailer / product_unmailed_rate
+    "product_mailer_sales",  # mean over stores of pair_mailer_sales
 )
 HIERARCHY = ("department", "category", "type", "brand")
 MODEL_FEATURES: tuple[str, ...] = PAIR_FEATURES + CUSTOMER_FEATURES + PRODUCT_FEATURES

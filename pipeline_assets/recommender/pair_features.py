@@ -13,9 +13,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline_assets.recommender.aggregates import Snapshot
+from pipeline_assets.recommender.pairs import UNIT
 from pipeline_assets.recommender.stage import Columns
+from pipeline_assets.recommender.timing import Hazards, own_hazard
 
 F64 = NDArray[np.float64]
+_ONLY_COUNTED = ("n_longer", "n_due", "in_second_week")  # of a pair: features are made of them
 
 
 class Counted:
@@ -64,9 +67,17 @@ class PairFeatures:
         self._shopper = Counted(shopper["customer"].astype(np.int64), {"n_orders": shopper["n_orders"]})
         home = con.sql("from home_store").fetchnumpy()
         self._home = Counted(home["customer"].astype(np.int64), {"store": home["store"]})
-        shown = con.sql("select store, product, on_display, in_mailer from shown where store is not null").fetchnumpy()
+        shown = con.sql(
+            """select store, product, on_display, in_mailer, mailer_pull, mailer_sales
+            from shown left join pulled using (mailer_now) where store is not null"""
+        ).fetchnumpy()
         self._stores = np.unique(shown["store"])
         self._shown = Counted(self._pair_key(shown["store"], shown["product"]), _without(shown, ("store", "product")))
+        self._type_mailed = self._mailed(pair)
+        self._hazards = Hazards(snapshot.waits, self._keys_of["type_key"])
+        price = con.sql("select product, price_28d from item where price_28d is not null").fetchnumpy()
+        self._price = np.full(self._n_products, np.nan)
+        self._price[price["product"]] = price["price_28d"]
         self._offers = _offers(snapshot, customer, self._n_products)
 
     def _pair_key(self, first: NDArray[Any], product: NDArray[Any]) -> NDArray[np.int64]:
@@ -77,6 +88,17 @@ class PairFeatures:
             found["customer"].astype(np.int64) * self._n_names + found[name], _without(found, ("customer", name))
         )
 
+    def _mailed(self, pair: Columns) -> Counted:
+        """What is in the home store's mailer next week of what each customer buys of each type, in decayed counts."""
+        store = self._home.of(pair["customer"].astype(np.int64))["store"]
+        key = self._pair_key(np.where(np.isnan(store), -1, store), pair["product"])
+        is_mailed = (self._shown.of(key)["in_mailer"] == 1) & (pair["type_key"] >= 0)
+        cell, at = np.unique(
+            pair["customer"][is_mailed].astype(np.int64) * self._n_names + pair["type_key"][is_mailed], return_inverse=True
+        )
+        weight = np.rint(pair["decayed_slow"][is_mailed] * UNIT)  # whole numbers: exact in any order
+        return Counted(cell, {"decayed": np.bincount(at, weights=weight, minlength=len(cell)) / UNIT})
+
     def of(self, named: pd.DataFrame) -> dict[str, NDArray[Any]]:
         """The columns of `PAIR_FEATURES`, by name, NaN where there is nothing to say.
 
@@ -85,15 +107,17 @@ class PairFeatures:
         """
         customer, product = named["customer"].to_numpy().astype(np.int64), named["product"].to_numpy()
         pair = self._pair.of(self._pair_key(customer, product))
-        of_type = self._type.of(customer * self._n_names + self._keys_of["type_key"][product])
+        type_cell = customer * self._n_names + self._keys_of["type_key"][product]
+        of_type = self._type.of(type_cell)
         of_category = self._category.of(customer * self._n_names + self._keys_of["category_key"][product])
         store = self._home.of(customer)["store"]
         has_plan = np.isin(store, self._stores)
         shown = self._shown.of(self._pair_key(np.where(has_plan, store, -1), product))
         with np.errstate(divide="ignore", invalid="ignore"):
+            of_product, by_type = self._hazards.of(product, pair["days_since_last"])
             gap = _quotient(pair["days_since_first"] - pair["days_since_last"], pair["n_orders"] - 1)
             columns = {
-                **{f"pair_{name}": values for name, values in pair.items()},
+                **{f"pair_{name}": values for name, values in pair.items() if name not in _ONLY_COUNTED},
                 "pair_order_share": pair["n_orders"] / self._shopper.of(customer)["n_orders"],
                 "pair_gap_days": gap,
                 "pair_overdue": _quotient(pair["days_since_last"], gap),
@@ -109,6 +133,13 @@ class PairFeatures:
                 "pair_knn_score": named["knn_score"].to_numpy(),
                 "pair_store_display": np.where(has_plan, np.nan_to_num(shown["on_display"]), np.nan),
                 "pair_store_mailer": np.where(has_plan, np.nan_to_num(shown["in_mailer"]), np.nan),
+                "pair_hazard": own_hazard(of_product, pair["n_longer"], pair["n_due"]),
+                "pair_product_hazard": of_product,
+                "pair_type_hazard": by_type,
+                "pair_type_mailed_share": np.nan_to_num(self._type_mailed.of(type_cell)["decayed"]) / of_type["type_decayed"],
+                "pair_mailer_pull": shown["mailer_pull"],
+                "pair_mailer_sales": shown["mailer_sales"],
+                "pair_price_ratio": _quotient(pair["amount_mean"] / pair["quantity_mean"], self._price[product]),
             }
         row = np.searchsorted(self._customer, customer)
         columns["pair_has_coupon"] = np.zeros(len(named), dtype=bool)

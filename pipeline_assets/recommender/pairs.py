@@ -53,8 +53,9 @@ def pairs_of(line: Columns) -> Columns:
 
     Returns:
         customer, product, type_key, category_key; n_orders and the same within 28 and 91 days; decayed_fast and decayed_slow (sums of
-        0.5 ** (age / half-life)); days_since_last, days_since_first; means of quantity and amount; promoted_share; discount_share (missing
-        where nothing was paid or taken off).
+        0.5 ** (age / half-life)); days_since_last, days_since_first; means of quantity and amount; promoted_share, mailed_share;
+        n_unmailed (orders while not in a mailer); discount_share (missing where nothing was paid or taken off); in_second_week (1: bought at
+        an age of 8 to 14 days).
     """
     customer, product, age = line["customer"], line["product"], line["age"]
     starts = np.flatnonzero(np.r_[True, (customer[1:] != customer[:-1]) | (product[1:] != product[:-1])])[: len(age)]
@@ -63,7 +64,7 @@ def pairs_of(line: Columns) -> Columns:
     def summed(values: NDArray[Any], kind: Any = np.int64) -> NDArray[Any]:
         return np.add.reduceat(values, starts, dtype=kind) if len(starts) else np.empty(0, kind)
 
-    n_orders = (ends - starts).astype(np.int32)
+    n_orders, n_mailed = (ends - starts).astype(np.int32), summed(line["is_mailed"], np.int32)
     oldest = int(age.max(initial=0))
     amount, discount = summed(line["amount"]) / UNIT, summed(line["discount"]) / UNIT
     full_price = discount + amount
@@ -80,8 +81,29 @@ def pairs_of(line: Columns) -> Columns:
         "quantity_mean": (summed(line["quantity"]) / UNIT / n_orders).astype(np.float32),
         "amount_mean": (amount / n_orders).astype(np.float32),
         "promoted_share": (summed(line["is_promoted"], np.int32) / n_orders).astype(np.float32),
+        "mailed_share": (n_mailed / n_orders).astype(np.float32),
+        "n_unmailed": n_orders - n_mailed,
         "discount_share": share.astype(np.float32),
+        "in_second_week": np.minimum(summed((age > 7) & (age <= 14), np.int8), 1),
     }
+
+
+def standing_of(pair: Columns) -> Columns:
+    """What each product is among all that the customer buys, in the order of `pair`.
+
+    Returns:
+        decayed_share (of the customer's decayed_slow, this product's); place_fast (rank by decayed_fast, 1 is best, ties to the smaller key).
+    """
+    customer = pair["customer"]
+    starts = np.flatnonzero(np.r_[True, customer[1:] != customer[:-1]])[: len(customer)]
+    sizes = np.diff(np.r_[starts, len(customer)])
+    weight = np.rint(pair["decayed_slow"] * UNIT).astype(np.int64)
+    total = np.repeat(np.add.reduceat(weight, starts), sizes) if len(starts) else weight
+    # positive floats are ordered like the whole numbers that their bits are
+    order = np.argsort(customer.astype(np.int64) << 31 | (0x7FFFFFFF - pair["decayed_fast"].view(np.int32)), kind="stable")
+    place = np.empty(len(customer), dtype=np.int32)
+    place[order] = np.arange(1, len(customer) + 1) - np.repeat(starts, sizes)
+    return {"decayed_share": (weight / total).astype(np.float32), "place_fast": place}
 
 
 def to_table(columns: Columns) -> pyarrow.Table:

@@ -1,4 +1,8 @@
-"""The ranker: LightGBM LambdaRank over candidates. Trained with `lgb.train`, stored as native text, never pickled."""
+"""The ranker: LightGBM over candidates. Trained with `lgb.train`, stored as native text, never pickled.
+
+One model, two objectives: the first trees learn the chance of a purchase (`binary`), the later ones the order of each customer's list
+(`lambdarank`) on top of it (docs/adr/0020-how-the-ranker-is-trained.md).
+"""
 
 from __future__ import annotations
 
@@ -18,14 +22,18 @@ from pipeline_assets.recommender.training_set import Catalogue, Examples
 if TYPE_CHECKING:
     import lightgbm
 
+FIRST_PHASE = 0.625  # of the rounds are for the chance of a purchase: 200 of 320; 0, 40, 80, 120 more rounds of ranking gave +8.9, 9.5, 9.7, 9.7 %
+RANKING_RATE = 0.6  # learning rate of the ranking phase, of the first one's
+# What one early-stopping week cannot tell apart: the paired difference of two models on 1,300 customers has a standard error of 0.4 %.
+NOISE = 0.01
 BLOCK_CUSTOMERS = 500  # scored together: 0.1 M rows, 25 MB
 
 
 @dataclass(frozen=True)
 class RankerParams:
-    """What tuning may change. Defaults were chosen on windows before 2017-11-13 (docs/adr/0005-ranker.md)."""
+    """What tuning may change. Defaults were chosen on windows before 2017-11-13 (docs/adr/0020-how-the-ranker-is-trained.md)."""
 
-    learning_rate: float = 0.12
+    learning_rate: float = 0.08
     num_leaves: int = 31
     min_data_in_leaf: int = 200
     feature_fraction: float = 0.6
@@ -34,9 +42,9 @@ class RankerParams:
     truncation_level: int = 20
 
     def lightgbm(self, seed: int, threads: int) -> dict[str, Any]:
-        """All parameters of a training run; deterministic for a given seed, whatever the threads."""
+        """All parameters of a training run as it starts; deterministic for a given seed, whatever the threads."""
         return {
-            "objective": "lambdarank",
+            "objective": "binary",
             "metric": "ndcg",
             "eval_at": [10],
             "label_gain": [0, 1],
@@ -59,7 +67,7 @@ class RankerParams:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A trained ranker and its learning curve (NDCG@10 on the early-stopping weeks, one value per round)."""
+    """A trained ranker and its learning curve (NDCG@10 on the early-stopping weeks, one value per round of both phases)."""
 
     booster: lightgbm.Booster
     best_iteration: int
@@ -73,6 +81,7 @@ def dataset(part: Examples, reference: lightgbm.Dataset | None = None) -> lightg
     return lightgbm.Dataset(
         part.matrix,
         label=part.label,
+        weight=part.weight,
         group=part.groups,
         feature_name=list(MODEL_FEATURES),
         reference=reference,
@@ -91,7 +100,7 @@ def train(
     threads: int,
     callbacks: Sequence[Any] = (),
 ) -> Trained:
-    """Train with early stopping on later weeks.
+    """Train both phases; the number of trees is chosen on later weeks.
 
     Raises:
         NotEnoughData: the model did not learn a single useful tree.
@@ -99,30 +108,40 @@ def train(
     import lightgbm
 
     history: dict[str, dict[str, list[float]]] = {}
+    first = round(max_rounds * FIRST_PHASE)
+    phases = {
+        "objective": ["binary"] * first + ["lambdarank"] * (max_rounds - first),
+        "learning_rate": [params.learning_rate] * first + [params.learning_rate * RANKING_RATE] * (max_rounds - first),
+    }
     booster = lightgbm.train(
         params.lightgbm(seed, threads),
         training,
         num_boost_round=max_rounds,
         valid_sets=[stopping],
         valid_names=["stopping"],
-        callbacks=[
-            lightgbm.early_stopping(25, verbose=False),
-            lightgbm.record_evaluation(history),
-            *callbacks,
-        ],
+        callbacks=[lightgbm.reset_parameter(**phases), lightgbm.record_evaluation(history), *callbacks],
     )
-    if (
-        booster.best_iteration < 1 or not booster.feature_importance("split").any()
-    ):  # a tree without a split is one leaf
+    if not booster.feature_importance("split").any():  # a tree without a split is one leaf
         raise NotEnoughData(
             "ranker",
             found="no tree was grown",
             wanted="at least one",
             fix="use more label weeks or a smaller min_data_in_leaf",
         )
-    return Trained(
-        booster, booster.best_iteration, [float(value) for value in history["stopping"]["ndcg@10"]]
-    )  # NumPy floats otherwise
+    curve = [float(value) for value in history["stopping"]["ndcg@10"]]  # NumPy floats otherwise
+    booster.best_iteration = best_round(curve, first)
+    return Trained(booster, booster.best_iteration, curve)
+
+
+def best_round(curve: Sequence[float], first: int) -> int:
+    """How many trees to keep: the best of the ranking phase, unless the `first` rounds before it were better by more than noise.
+
+    A small shop's later trees can learn its few customers by heart; then the curve falls, and the best tree of all is the last one kept.
+    """
+    values = np.asarray(curve)
+    late = first + int(np.argmax(values[first:])) if len(values) > first else len(values) - 1
+    early = int(np.argmax(values))
+    return 1 + (late if values[late] >= values[early] * (1 - NOISE) else early)
 
 
 def model_text(booster: lightgbm.Booster, best_iteration: int) -> str:

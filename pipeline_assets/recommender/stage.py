@@ -62,7 +62,7 @@ create temp table known_customer as
 
 _PLAN = """
     select product, store, valid_from, valid_to, event_date,
-        (display_placement is not null)::tinyint as is_display, (mailer_placement is not null)::tinyint as is_mailer
+        (display_placement is not null)::tinyint as is_display, case when mailer_placement is not null then hash(mailer_placement) end as mailer
     from fct_store_promotions join known_product using (product_id) left join known_store using (store_id)
     where event_date between date '{first}' - {days} and date '{last}'
 """
@@ -72,9 +72,18 @@ _LINES = """
     select bucket, customer, product, hash(order_id) as order_id, coalesce(store, -1) as store,
         (event_date - date '1970-01-01')::integer as day,
         (quantity * 1e9)::bigint as quantity, (amount * 1e9)::bigint as amount, (discount * 1e9)::bigint as discount,
-        greatest(is_on_display, is_in_mailer)::tinyint as is_promoted
+        greatest(is_on_display, is_in_mailer)::tinyint as is_promoted, is_in_mailer::tinyint as is_mailed
     from fct_purchases join known_product using (product_id) join known_customer using (customer_id) left join known_store using (store_id)
     where event_date <= date '{last}'
+"""
+
+# `trip` numbers the orders of a bucket by customer and time: whole numbers instead of keys that are looked up again every day.
+_ORDERED = """
+    with bought as materialized ({lines}), trips as (
+        select customer, order_id, (row_number() over (order by customer, min(day), order_id) - 1)::integer as trip
+        from bought group by customer, order_id
+    )
+    select bought.* exclude (bucket, order_id), trip from bought join trips using (customer, order_id) order by customer, product, day
 """
 
 Columns = dict[str, NDArray[Any]]
@@ -112,9 +121,7 @@ class Stage:
         self.n_buckets = (highest or 0) + 1
         self._lines: Columns = {}
         if self.n_buckets == 1:
-            self._lines = columns_of(
-                con.sql(f"select * exclude (bucket) from ({lines}) order by customer, product, day")
-            )
+            self._lines = columns_of(con.sql(_ORDERED.format(lines=lines)))
         else:
             self._split(lines)
 
@@ -139,12 +146,12 @@ class Stage:
         for bucket in range(self.n_buckets):
             part = unordered / f"bucket={bucket}"
             if part.exists():
-                source = f"select * from read_parquet('{part}/*.parquet', hive_partitioning = false)"
-                self._con.execute(f"copy ({source} order by customer, product, day) to '{self._file(bucket)}'")
+                source = f"select *, 0 as bucket from read_parquet('{part}/*.parquet', hive_partitioning = false)"
+                self._con.execute(f"copy ({_ORDERED.format(lines=source)}) to '{self._file(bucket)}'")
                 for file in part.iterdir():
                     file.unlink()
             else:  # customers without a purchase
-                self._con.execute(f"copy (select * exclude (bucket) from ({lines}) limit 0) to '{self._file(bucket)}'")
+                self._con.execute(f"copy ({_ORDERED.format(lines=f'from ({lines}) limit 0')}) to '{self._file(bucket)}'")
 
     def _file(self, bucket: int) -> Path:
         assert self._folder is not None, "several buckets are asked for with a folder"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def suggest(trial: optuna.Trial) -> RankerParams:
-    """The search space: half to twice the defaults, where the prototype's gains were."""
+    """The search space: around the defaults, where the prototype's gains were."""
     return RankerParams(
         learning_rate=trial.suggest_float("learning_rate", 0.02, 0.15, log=True),
         num_leaves=trial.suggest_int("num_leaves", 15, 127, log=True),

@@ -168,12 +168,12 @@ def test_no_sellable_purchase_is_refused_naming_the_day(shared: duckdb.DuckDBPyC
 
 
 def test_every_table_is_the_same_without_the_future(con: duckdb.DuckDBPyConnection) -> None:
-    """All seventeen tables, and the counts of pairs and types, from the whole world equal those from the world that ends on AS_OF."""
+    """All nineteen tables, and the counts of pairs and types, from the whole world equal those from the world that ends on AS_OF."""
     with duckdb.connect(config={"threads": 1}) as past:
         scenario.register_marts(past, scenario.until(scenario.feeds(), scenario.AS_OF))
         Snapshot(past, scenario.AS_OF)
         tables = [name for (name,) in rows(past, "select table_name from duckdb_tables() where temporary")]
-        assert len(tables) == 17
+        assert len(tables) == 19
         for name in (*tables, "pair", "affinity"):
             query = f"select * from {name} order by all"
             assert rows(con, query) == rows(past, query), name

@@ -158,12 +158,17 @@ def test_customer_without_sellable_purchases_is_there_with_missing_values(tables
 
 
 def test_product_features_of_milk(tables: Tables) -> None:
-    """Ages 49, 35, 21, 7 (ann), 49, 1 (bob); in the mailer of one of the two stores with a plan, as last week."""
+    """Ages 49, 35, 21, 7 (ann), 49, 1 (bob); in the mailer of one of the two stores with a plan, as last week.
+
+    Last week's mailer sold two, those of ages 7 and 1; the other four in half a year were not mailed.
+    """
     milk = tables["product"].set_index("product_id").loc["milk"]
     wanted = {"orders_7d": 2, "orders_28d": 3, "orders_91d": 6, "customers_91d": 2, "trend": 4 * 2 / 3,
               "days_since_last_sale": 1, "days_since_first_sale": 49, "price": 2, "price_ratio": 1,
               "promoted_share": 2 / 6, "n_buyers": 2, "repeat_rate": 1, "display_share": 0,
-              "mailer_share": 1 / 2, "is_new_in_mailer": 0, "type_orders_28d": 3 + 1}  # fmt: skip
+              "mailer_share": 1 / 2, "is_new_in_mailer": 0, "type_orders_28d": 3 + 1,
+              "buyers_7d": 2, "buyers_14d": 0, "repeats_7d": 2, "repeat_ratio": 2 / (7 * 4 / (49 + 14) + 7 * 2 / (49 + 14)),
+              "unmailed_rate": 4 / 26, "mailer_lift": 2 / (4 / 26), "mailer_sales": 2}  # fmt: skip
     assert milk[list(PRODUCT_FEATURES)].astype(float).to_dict() == pytest.approx(
         {f"product_{name}": value for name, value in wanted.items()}, rel=1e-6
     )
@@ -198,7 +203,13 @@ def test_pair_features_of_a_habit(tables: Tables) -> None:
               "place": 1, "source": 0, "type_days": 4, "type_decayed": slow, "type_share": 1,
               "type_days_since_last": 7, "type_overdue": 7 / 14, "category_decayed": slow,
               "category_days_since_last": 7, "knn_score": like_bread,
-              "store_display": 0, "store_mailer": 1, "has_coupon": 0}  # fmt: skip
+              "store_display": 0, "store_mailer": 1, "has_coupon": 0,
+              "decayed_share": slow / (slow + 0.5 ** (49 / 90) + 0.5 ** (7 / 90)), "place_fast": 1,
+              "trip_rate": 4 / 4, "trip_gap": 1, "trip_overdue": 0, "trip_decayed": 1,
+              "gap_min": 14, "gap_std": 0, "gap_median_overdue": 7 / 14, "gap_max_overdue": 7 / 14,
+              "hazard": 0, "product_hazard": 0, "type_hazard": 0,  # no gap was over after 7 to 13 days
+              "mailed_share": 1 / 4, "n_unmailed": 3, "type_mailed_share": 1,
+              "mailer_pull": (2 + 20) / (1 / 3 + 20), "mailer_sales": 2, "price_ratio": 1}  # fmt: skip
     assert found == pytest.approx({f"pair_{name}": value for name, value in wanted.items()}, rel=1e-6)
 
 

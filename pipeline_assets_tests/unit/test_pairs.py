@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline_assets.recommender.pairs import lines_as_of, pairs_of, to_table, types_of
+from pipeline_assets.recommender.pairs import lines_as_of, pairs_of, standing_of, to_table, types_of
 from pipeline_assets.recommender.stage import Columns
 
 UNIT = 10**9
@@ -25,6 +25,7 @@ def lines(*rows: tuple[int, int, int, float, float]) -> Columns:
         "amount": np.rint(amount * UNIT).astype(np.int64),
         "discount": np.rint(discount * UNIT).astype(np.int64),
         "is_promoted": np.ones(len(rows), dtype=np.int8),
+        "is_mailed": np.ones(len(rows), dtype=np.int8),
     }
 
 
@@ -51,6 +52,22 @@ def test_a_pair_is_counted_over_its_stretch() -> None:
     assert row(pair, 0, "amount_mean", "quantity_mean", "promoted_share") == [2.0, 1.0, 1.0]
     assert pair["discount_share"][0] == pytest.approx(1 / 5)
     assert pair["decayed_slow"][0] == pytest.approx(0.5 ** (9 / 90) + 0.5 ** (1 / 90), rel=1e-8)
+
+
+def test_a_product_stands_among_all_that_the_customer_buys() -> None:
+    """Customer 0: products 0 (ages 9 and 1) and 1 (age 1); of customer 1 there is nothing else."""
+    standing, old, new = standing_of(pairs_of(as_of(9))), 0.5 ** (9 / 90), 0.5 ** (1 / 90)
+    assert standing["decayed_share"].tolist() == pytest.approx(
+        [(old + new) / (old + 2 * new), new / (old + 2 * new), 1], rel=1e-6
+    )
+    assert standing["place_fast"].tolist() == [1, 2, 1]
+
+
+def test_equal_decay_goes_to_the_smaller_key() -> None:
+    """Two products bought once on one day."""
+    bought = lines((0, 0, 5, 1.0, 0.0), (0, 1, 5, 1.0, 0.0))
+    line = lines_as_of(bought, 9, np.ones(3, dtype=bool), TYPE_OF, TYPE_OF)
+    assert standing_of(pairs_of(line))["place_fast"].tolist() == [1, 2]
 
 
 def test_nothing_paid_has_no_discount_share() -> None:

@@ -77,17 +77,37 @@ def test_learns_what_is_bought(model: Trained) -> None:
     assert shares[tiny.SIGNAL] > 0.5
 
 
-def test_curve_has_a_value_per_round_and_its_best_is_kept(model: Trained) -> None:
-    """The text has `best_iteration` trees, and the curve's maximum is at that round."""
+def test_curve_has_a_value_per_round_and_the_best_trees_are_kept(model: Trained) -> None:
+    """The text has `best_iteration` trees; of 12 rounds the last 4 rank, and the best of these is kept."""
     text = ranker.model_text(model.booster, model.best_iteration)
     assert lightgbm.Booster(model_str=text).num_trees() == model.best_iteration
-    assert int(np.argmax(model.curve)) + 1 == model.best_iteration <= len(model.curve)
+    assert len(model.curve) == 12
+    assert int(np.argmax(model.curve[8:])) + 9 == model.best_iteration
 
 
-def test_early_stopping_ends_after_25_rounds_without_progress() -> None:
-    """200 rounds are allowed; training ends 25 after the best."""
-    model = trained(rounds=200)
-    assert len(model.curve) == model.best_iteration + 25 < 200
+@pytest.mark.parametrize(
+    ("curve", "kept"),
+    [
+        pytest.param([0.1, 0.3, 0.2, 0.299, 0.298], 4, id="as good as the first phase within 1 %"),
+        pytest.param([0.1, 0.3, 0.2, 0.29, 0.28], 2, id="worse than the first phase"),
+        pytest.param([0.1, 0.2, 0.25, 0.26, 0.31], 5, id="better at the end"),
+        pytest.param([0.1], 1, id="one round only"),
+    ],
+)
+def test_trees_of_the_ranking_phase_are_kept_unless_they_are_worse(curve: list[float], kept: int) -> None:
+    """Three rounds learn the chance of a purchase, the others rank."""
+    assert ranker.best_round(curve, 3) == kept
+
+
+def test_one_text_holds_trees_of_both_objectives(model: Trained) -> None:
+    """The first 8 trees are those of a run that never ranks; the model's scores are raw, so they may be negative."""
+    training, stopping = tiny.parts()
+    first = ranker.dataset(training)
+    purchase = lightgbm.train(tiny.PARAMS.lightgbm(7, 1), first, 12, valid_sets=[ranker.dataset(stopping, first)])
+    ours, theirs = (booster.trees_to_dataframe().groupby("tree_index")["value"].agg(list) for booster in (model.booster, purchase))
+    assert ours[:8].tolist() == theirs[:8].tolist()
+    assert ours[8] != theirs[8]
+    assert model.booster.predict(training.matrix, num_threads=1).min() < 0
 
 
 def test_importance_is_shares_of_all_features_largest_first(model: Trained) -> None:
@@ -240,6 +260,7 @@ def test_parameters_are_deterministic_and_binary_gain() -> None:
     """Whatever is tuned, the run has a seed, fixed row-wise histograms and 1 as the gain of a purchase."""
     params = RankerParams(num_leaves=9).lightgbm(seed=3, threads=2)
     assert (params["deterministic"], params["force_row_wise"], params["seed"]) == (True, True, 3)
+    assert params["objective"] == "binary"
     assert (params["label_gain"], params["eval_at"], params["num_leaves"], params["num_threads"]) == (
         [0, 1],
         [10],

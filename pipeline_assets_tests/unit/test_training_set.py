@@ -13,7 +13,15 @@ import pytest
 from pipeline_assets.recommender.errors import FeatureMismatch, NotEnoughData
 from pipeline_assets.recommender.features import CUSTOMER_FEATURES, MODEL_FEATURES, PAIR_FEATURES, PRODUCT_FEATURES
 from pipeline_assets.recommender.packing import pack
-from pipeline_assets.recommender.training_set import Catalogue, examples, label_week, targets_of
+from pipeline_assets.recommender.training_set import (
+    AMOUNT_POWER,
+    LEAST_AMOUNT,
+    Catalogue,
+    examples,
+    label_week,
+    purchase_weights,
+    targets_of,
+)
 from pipeline_assets_tests import scenario
 
 DAY, NEXT = date(2017, 2, 12), date(2017, 2, 19)
@@ -36,9 +44,9 @@ def rows(candidates: Mapping[str, Sequence[str] | None]) -> pd.DataFrame:
 
 
 def bought(**products: str) -> pd.DataFrame:
-    """bought(ann="p0001 p0002")."""
-    pairs = [(customer, product) for customer, basket in products.items() for product in basket.split()]
-    return pd.DataFrame(pairs, columns=["customer_id", "product_id"])
+    """bought(ann="p0001 p0002"): each for 3.0."""
+    pairs = [(customer, product, 3.0) for customer, basket in products.items() for product in basket.split()]
+    return pd.DataFrame(pairs, columns=["customer_id", "product_id", "amount"])
 
 
 def labelled(table: pyarrow.Table) -> list[tuple[str, str, int]]:
@@ -73,7 +81,7 @@ def test_matrix_has_pair_customer_and_product_values_of_the_row() -> None:
     assert {row[name] for name in PAIR_FEATURES} == {1001}
     assert {row[name] for name in CUSTOMER_FEATURES} == {5001}
     assert {row[name] for name in PRODUCT_FEATURES} == {5}
-    assert table.column_names == ["week", "customer_id", "product_id", "label", *MODEL_FEATURES]
+    assert table.column_names == ["week", "customer_id", "product_id", "label", "amount", *MODEL_FEATURES]
 
 
 @pytest.mark.parametrize(
@@ -164,6 +172,27 @@ def test_examples_of_a_week_are_whole_groups() -> None:
     assert chosen.groups.tolist() == [4, 2]
     np.testing.assert_array_equal(chosen.matrix, wanted.matrix)
     np.testing.assert_array_equal(chosen.label, wanted.label)
+    np.testing.assert_array_equal(chosen.weight, wanted.weight)
+
+
+def test_dear_purchases_weigh_more_and_one_in_the_mean() -> None:
+    """Amounts 1 and 3, mean 2: (1 / 2) ** p and (3 / 2) ** p, scaled to a mean of 1; what was not bought weighs 1."""
+    weight = purchase_weights(np.array([1, 0, 1], dtype=np.int8), np.array([1.0, 0.0, 3.0]))
+    cheap, dear = (1 / 2) ** AMOUNT_POWER, (3 / 2) ** AMOUNT_POWER
+    assert weight.tolist() == pytest.approx([2 * cheap / (cheap + dear), 1, 2 * dear / (cheap + dear)])
+
+
+def test_what_is_given_away_weighs_something() -> None:
+    """Amounts 0 and 2, mean 1: 0 counts as a twentieth of the mean. Nothing paid at all: 1 each."""
+    weight = purchase_weights(np.array([1, 1], dtype=np.int8), np.array([0.0, 2.0]))
+    assert weight[0] / weight[1] == pytest.approx((LEAST_AMOUNT / 2) ** AMOUNT_POWER)
+    assert purchase_weights(np.array([1, 1], dtype=np.int8), np.zeros(2)).tolist() == [1, 1]
+
+
+def test_amounts_are_those_of_the_window() -> None:
+    """ann paid 3.0 for p0000 and nothing for what she did not buy."""
+    table = label_week(rows({"ann": PRODUCTS[:2]}), CATALOGUE, bought(ann="p0000"), DAY, 1.0, 7)
+    assert table["amount"].to_pylist() == [3, 0]
 
 
 def test_stored_partition_column_is_not_a_feature() -> None:
