@@ -26,6 +26,7 @@ FIRST_PHASE = 0.625  # of the rounds are for the chance of a purchase: 200 of 32
 RANKING_RATE = 0.6  # learning rate of the ranking phase, of the first one's
 # What one early-stopping week cannot tell apart: the paired difference of two models on 1,300 customers has a standard error of 0.4 %.
 NOISE = 0.01
+_N_ORDERS = PAIR_FEATURES.index("pair_n_orders")  # missing for what was never bought
 BLOCK_CUSTOMERS = 500  # scored together: 0.1 M rows, 25 MB
 
 
@@ -172,7 +173,7 @@ def rank_customers(
         catalogue: product features of the same day; candidates it does not have are dropped.
 
     Returns:
-        Slates: customer_id, rank (1..k), product_id, score.
+        Slates: customer_id, rank (1..k), product_id, score, is_new (the customer never bought it).
 
     Raises:
         BundleError: a score is not finite.
@@ -201,12 +202,13 @@ def rank_customers(
                 wanted="finite scores",
                 fix="look at the model's training run",
             )
-        frame = pd.DataFrame({"owner": owner[kept], "product_id": ids[kept], "score": scores})
+        is_new = np.isnan(pair[kept, _N_ORDERS])
+        frame = pd.DataFrame({"owner": owner[kept], "product_id": ids[kept], "score": scores, "is_new": is_new})
         frame = frame.sort_values(["owner", "score", "product_id"], ascending=[True, False, True], kind="stable")
         frame["rank"] = frame.groupby("owner", sort=False).cumcount() + 1
         frame = frame[frame["rank"] <= k]
         frame["customer_id"] = block["customer_id"].to_numpy()[frame["owner"]]
-        slates.append(frame[["customer_id", "rank", "product_id", "score"]])
+        slates.append(frame[["customer_id", "rank", "product_id", "score", "is_new"]])
     if not slates:
         raise NotEnoughData(
             "batch scoring",

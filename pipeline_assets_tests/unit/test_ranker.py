@@ -166,6 +166,17 @@ def test_slates_have_the_best_k_of_each_customer(model: Trained) -> None:
     assert all(row.product_id in candidates[row.customer_id] for row in slates.itertuples())
 
 
+def test_what_was_never_bought_is_new(model: Trained) -> None:
+    """Candidates 0 to 4 of each customer have no count of orders."""
+    frame = rows()
+    blobs = [unpack(blob, 20, len(PAIR_FEATURES)).copy() for blob in frame["pair_features"]]
+    for matrix in blobs:
+        matrix[:5, PAIR_FEATURES.index("pair_n_orders")] = np.nan
+    slates = rank_customers(model.booster, frame.assign(pair_features=[pack(m) for m in blobs]), catalogue(), 20, 1)
+    new = slates[slates["is_new"]].groupby("customer_id")["product_id"].agg(set)
+    assert new.tolist() == [set(ids[:5]) for ids in frame["candidate_ids"]]
+
+
 def bundle(directory: Path, model: Trained) -> Bundle:
     """A real bundle of the same model and catalogue, written and loaded."""
     stock, frame = catalogue(), rows()
