@@ -1,14 +1,13 @@
-"""Group `recommendations`: the nightly top N. Belongs here: one table. Does not: ranking (recommender/ranker.py)."""
+"""Group `recommendations`: the nightly slates. Belongs here: the two tables. Does not: ranking (recommender/ranker.py, recommender/discover.py)."""
 
-from datetime import date
-from typing import Any
+from collections.abc import Iterator
 
 import dagster as dg
 import pyarrow
 
-from pipeline_assets.assets.common import ML_TEAM, arrow_column_schema, each_day, preview
-from pipeline_assets.partitions import daily
-from pipeline_assets.resources.content import digest
+from pipeline_assets.assets.common import ML_TEAM, arrow_column_schema, preview
+from pipeline_assets.partitions import daily, days_of
+from pipeline_assets.resources.content import combined, digest
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.release import recommend
@@ -16,35 +15,52 @@ from pipeline_assets.schemas.tables import RECOMMENDATIONS
 from pipeline_assets.settings import get_settings
 
 GROUP = "recommendations"
+_DESCRIPTION = {
+    "daily": "One row: one of the top products of one customer for the week after the business day. Read by the API as its first fallback and by "
+    "monitoring/quality_report.",
+    "discover": "One row: one of ten products of one customer, the last one new to the customer. For campaigns and shelves that want something new.",
+}
 
 
-@dg.asset(
-    key=[GROUP, "daily"],
-    deps=[["deployment", "bundle"], ["features", "customer"], ["features", "customer_product"]],
-    group_name=GROUP,
-    owners=ML_TEAM,
-    kinds={"lightgbm", "deltalake"},
-    tags={"layer": GROUP},
-    code_version="1",
-    partitions_def=daily,
+@dg.multi_asset(
+    name="recommendation_tables",
+    specs=[
+        dg.AssetSpec(
+            [GROUP, name],
+            deps=[["deployment", "bundle"], ["features", "customer"], ["features", "customer_product"]],
+            group_name=GROUP,
+            owners=ML_TEAM,
+            kinds={"lightgbm", "deltalake"},
+            tags={"layer": GROUP},
+            code_version="2",
+            partitions_def=daily,
+            description=f"{text} From the bundle and features of the day. Published atomically, fresh daily.",
+            metadata={"dagster/column_schema": arrow_column_schema(RECOMMENDATIONS)},
+        )
+        for name, text in _DESCRIPTION.items()
+    ],
     backfill_policy=dg.BackfillPolicy.single_run(),
-    description="One row: one of the top products of one customer for the week after the business day. From the bundle and features of the day. "
-    "Published atomically, fresh daily. Read by the API as its first fallback and by monitoring/quality_report.",
-    metadata={"dagster/column_schema": arrow_column_schema(RECOMMENDATIONS)},
 )
-def daily_recommendations(
+def recommendations(
     context: dg.AssetExecutionContext, lake: Lake, feature_store: FeatureStoreResource
-) -> dg.MaterializeResult:
-    def one_day(day: date) -> dict[str, Any]:
-        slates, path = recommend(lake, feature_store, day, get_settings(), context.run.run_id)
-        return {
-            "dagster/row_count": len(slates),
-            "digest": digest(pyarrow.Table.from_pandas(slates, RECOMMENDATIONS, preserve_index=False)),
-            "customers": slates["customer_id"].nunique(),
-            "distinct_products": slates["product_id"].nunique(),
-            "model_version": str(slates["model_version"].iloc[0]),
-            "file": dg.MetadataValue.path(path),
-            "preview": preview(slates),
-        }
-
-    return each_day(context, one_day)
+) -> Iterator[dg.MaterializeResult]:
+    """Both kinds of slates of each day of the run, from one ranking of all candidates."""
+    digests: dict[str, list[str]] = {name: [] for name in _DESCRIPTION}
+    for day in days_of(context):
+        found = recommend(lake, feature_store, day, get_settings(), context.run.run_id)
+        for name, slates in (("daily", found.daily), ("discover", found.discover)):
+            metadata = {
+                "dagster/row_count": len(slates),
+                "digest": digest(pyarrow.Table.from_pandas(slates, RECOMMENDATIONS, preserve_index=False)),
+                "customers": slates["customer_id"].nunique(),
+                "distinct_products": slates["product_id"].nunique(),
+                "new_share": float(slates["is_new"].mean()),
+                "model_version": str(slates["model_version"].iloc[0]),
+                "preview": preview(slates),
+            }
+            if name == "daily":
+                metadata["file"] = dg.MetadataValue.path(found.path)
+            context.add_asset_metadata(metadata, asset_key=[GROUP, name], partition_key=day.isoformat())
+            digests[name].append(metadata["digest"])
+    for name in _DESCRIPTION:
+        yield dg.MaterializeResult(asset_key=[GROUP, name], data_version=dg.DataVersion(combined(digests[name])))

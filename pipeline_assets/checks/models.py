@@ -16,7 +16,13 @@ from pipeline_assets.recommender.manifest import verify
 from pipeline_assets.resources.evaluation_run import EVALUATION_TABLE
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.monitoring_run import DRIFT_TABLE, PREDICTION_LOG_TABLE, QUALITY_TABLE
-from pipeline_assets.resources.release import BUNDLE_TABLE, PROMOTION_TABLE, RECOMMENDATION_TABLE, bundle_of
+from pipeline_assets.resources.release import (
+    BUNDLE_TABLE,
+    DISCOVER_TABLE,
+    PROMOTION_TABLE,
+    RECOMMENDATION_TABLE,
+    bundle_of,
+)
 from pipeline_assets.resources.tracking import Tracking
 from pipeline_assets.resources.training_data import training_weeks
 from pipeline_assets.resources.training_run import MODEL_TABLE
@@ -133,6 +139,19 @@ def bundle_is_whole(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.As
     return each_day(context, one_day)
 
 
+def _well_formed(lake: Lake, table: str, day: date) -> tuple[bool, dict[str, Any]]:
+    slates, bundle = lake.read(table, day, day).to_pandas(), bundle_of(lake, day)
+    by_customer = slates.groupby("customer_id")["rank"]
+    numbers = {
+        "rows": len(slates),
+        "gaps": int((by_customer.max() != by_customer.size()).sum()),
+        "repeated": int(slates.duplicated(["customer_id", "product_id"]).sum()),
+        "not_in_catalogue": int((~slates["product_id"].isin(list(bundle.rows))).sum()),
+        "not_finite": int((~np.isfinite(slates["score"])).sum()),
+    }
+    return len(slates) > 0 and not any(value for name, value in numbers.items() if name != "rows"), numbers
+
+
 @dg.asset_check(
     asset=["recommendations", "daily"],
     blocking=True,
@@ -140,19 +159,17 @@ def bundle_is_whole(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.As
     description="Ranks are 1..n without gaps, no product twice, only products of the bundle, finite scores.",
 )
 def slates_are_well_formed(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
-    def one_day(day: date) -> tuple[bool, dict[str, Any]]:
-        slates, bundle = lake.read(RECOMMENDATION_TABLE, day, day).to_pandas(), bundle_of(lake, day)
-        by_customer = slates.groupby("customer_id")["rank"]
-        numbers = {
-            "rows": len(slates),
-            "gaps": int((by_customer.max() != by_customer.size()).sum()),
-            "repeated": int(slates.duplicated(["customer_id", "product_id"]).sum()),
-            "not_in_catalogue": int((~slates["product_id"].isin(list(bundle.rows))).sum()),
-            "not_finite": int((~np.isfinite(slates["score"])).sum()),
-        }
-        return len(slates) > 0 and not any(value for name, value in numbers.items() if name != "rows"), numbers
+    return each_day(context, lambda day: _well_formed(lake, RECOMMENDATION_TABLE, day))
 
-    return each_day(context, one_day)
+
+@dg.asset_check(
+    asset=["recommendations", "discover"],
+    blocking=True,
+    partitions_def=daily,
+    description="Ranks are 1..n without gaps, no product twice, only products of the bundle, finite scores.",
+)
+def discover_slates_are_well_formed(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
+    return each_day(context, lambda day: _well_formed(lake, DISCOVER_TABLE, day))
 
 
 @dg.asset_check(

@@ -22,6 +22,7 @@ from pipeline_assets.recommender.bundle import (
     load_bundle,
     write_bundle,
 )
+from pipeline_assets.recommender.discover import discover
 from pipeline_assets.recommender.errors import BundleError, NotEnoughData
 from pipeline_assets.recommender.features import CUSTOMER_FEATURES, PAIR_FEATURES, PRODUCT_FEATURES
 from pipeline_assets.recommender.packing import unpack
@@ -40,7 +41,8 @@ from pipeline_assets.settings import Settings
 
 PROMOTION_TABLE = "evaluation/promotion"
 BUNDLE_TABLE = "deployment/bundle"
-RECOMMENDATION_TABLE = "recommendations/daily"
+RECOMMENDATION_TABLE, DISCOVER_TABLE = "recommendations/daily", "recommendations/discover"
+_ALL_CANDIDATES = 1000  # more than any customer has
 N_WARMUP, N_FALLBACK = 5, 100
 
 
@@ -165,31 +167,40 @@ def bundle_of(lake: Lake, day: date) -> Bundle:
     return load_bundle(Path(str(_one(lake, BUNDLE_TABLE, day)["path"])))
 
 
+@dataclass(frozen=True, eq=False)
+class Recommended:
+    """The two kinds of slates of a day: as_of, customer_id, rank, product_id, score, model_version. `path`: what serving reads of the daily ones."""
+
+    daily: pd.DataFrame
+    discover: pd.DataFrame
+    path: str
+
+
 def recommend(
     lake: Lake, features: FeatureStoreResource, day: date, settings: Settings, dagster_run_id: str
-) -> tuple[pd.DataFrame, str]:
-    """Top N of every customer by the bundle of `day`: written to the lake and, atomically, as one Parquet file for serving.
-
-    Returns:
-        as_of, customer_id, rank, product_id, score, model_version; and the file's path.
-    """
+) -> Recommended:
+    """Top N of every customer by the bundle of `day`, and a slate of ten with a place for something new: both written to the lake, the
+    first also, atomically, as one Parquet file for serving."""
     bundle = bundle_of(lake, day)
     rows = features.customers_as_of(features.apply(), customer_ids(lake, day), day)
     catalogue = Catalogue(list(bundle.rows), bundle.product_matrix)
-    slates = rank_customers(bundle.booster, rows, catalogue, settings.serving.top, settings.training.threads)
-    slates.insert(0, "as_of", day)
-    slates["model_version"], slates["event_date"] = bundle.manifest.model_version, day
-    table = pyarrow.Table.from_pandas(slates, RECOMMENDATIONS, preserve_index=False)
-    lake.replace_days(RECOMMENDATION_TABLE, table, [day], dagster_run_id)
+    ranked = rank_customers(bundle.booster, rows, catalogue, _ALL_CANDIDATES, settings.training.threads)
+    ranked.insert(0, "as_of", day)
+    ranked["model_version"], ranked["event_date"] = bundle.manifest.model_version, day
+    slates = {RECOMMENDATION_TABLE: ranked[ranked["rank"] <= settings.serving.top], DISCOVER_TABLE: discover(ranked)}
+    for name, frame in slates.items():
+        table = pyarrow.Table.from_pandas(frame, RECOMMENDATIONS, preserve_index=False)
+        lake.replace_days(name, table, [day], dagster_run_id)
+    daily = pyarrow.Table.from_pandas(slates[RECOMMENDATION_TABLE], RECOMMENDATIONS, preserve_index=False)
     path = settings.data_dir / "recommendations" / f"{day}-v{bundle.manifest.model_version}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".writing")
     with temporary.open("wb") as file:
-        pyarrow.parquet.write_table(table.drop_columns(["event_date"]), file)
+        pyarrow.parquet.write_table(daily.drop_columns(["event_date"]), file)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    return slates, str(path)
+    return Recommended(slates[RECOMMENDATION_TABLE], slates[DISCOVER_TABLE], str(path))
 
 
 def release(lake: Lake, day: date, settings: Settings, recorded_at: datetime) -> Release:

@@ -157,10 +157,10 @@ def test_bundle_is_whole(lake: Lake, tmp_path: Path) -> None:
     assert "model.txt" in values(failed)["error"]
 
 
-def slates(lake: Lake, *rows: tuple[str, int, str, float]) -> None:
+def slates(lake: Lake, *rows: tuple[str, int, str, float], table: str = checks.RECOMMENDATION_TABLE) -> None:
     """customer, rank, product, score."""
     named = ({"customer_id": c, "rank": r, "product_id": p, "score": s, "as_of": DAY} for c, r, p, s in rows)
-    put(lake, checks.RECOMMENDATION_TABLE, *named, schema=RECOMMENDATIONS)
+    put(lake, table, *named, schema=RECOMMENDATIONS)
 
 
 @pytest.mark.parametrize(
@@ -183,6 +183,17 @@ def test_slates_are_well_formed(
     assert (found.passed, found.blocking) == (fault is None, True)
     counted = {name for name, count in values(found).items() if name != "rows" and count}
     assert counted == ({fault} if fault else set())
+
+
+def test_discover_slates_are_judged_in_their_own_table(lake: Lake, tmp_path: Path) -> None:
+    """The daily ones are well formed and the others are not; then they are."""
+    bundled(lake, tmp_path)
+    slates(lake, ("a", 1, "p1", 2.0))
+    slates(lake, ("a", 2, "p1", 2.0), table=checks.DISCOVER_TABLE)
+    failed = run_check(checks.discover_slates_are_well_formed, {"lake": lake}, DAY)
+    assert (failed.passed, failed.blocking, values(failed)["gaps"]) == (False, True, 1)
+    slates(lake, ("a", 1, "p1", 2.0), table=checks.DISCOVER_TABLE)
+    assert outcome(checks.discover_slates_are_well_formed, lake) == PASSES_AND_BLOCKS
 
 
 def test_coverage_is_not_collapsed(lake: Lake, tmp_path: Path) -> None:
