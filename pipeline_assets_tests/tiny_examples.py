@@ -22,7 +22,13 @@ def week(day: date, seed: int) -> Examples:
     matrix = random.random((GROUPS * ROWS, len(MODEL_FEATURES)), dtype=np.float32)
     signal = matrix[:, MODEL_FEATURES.index(SIGNAL)]
     label = (signal + 0.2 * random.random(len(signal)) > 0.9).astype(np.int8)
-    return Examples(matrix, label, np.ones(len(label), dtype=np.float32), np.full(GROUPS, ROWS), np.array([day] * GROUPS, dtype=object))
+    return Examples(
+        matrix,
+        label,
+        np.ones(len(label), dtype=np.float32),
+        np.full(GROUPS, ROWS),
+        np.array([day] * GROUPS, dtype=object),
+    )
 
 
 def parts(seed: int = 1) -> tuple[Examples, Examples]:

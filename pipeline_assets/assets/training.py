@@ -79,8 +79,8 @@ def training_set(
     backfill_policy=dg.BackfillPolicy.single_run(),
     # dagster-mlflow's resource is of the older kind, which cannot be an argument
     required_resource_keys={"mlflow", "lake", "feature_store"},
-    description="One ranker: LightGBM LambdaRank trained on training/training_set of the day, one MLflow run with parameters, data digests, "
-    "environment and plots. Fresh weekly, or when drift asks for it. Read by evaluation/evaluation_report.",
+    description="One ranker: LightGBM, first the chance of a purchase and then the order of a list, trained on training/training_set of the day. "
+    "One MLflow run with parameters, data digests, environment and plots. Fresh weekly, or when drift asks for it. Read by evaluation/evaluation_report.",
 )
 def model(context: dg.AssetExecutionContext) -> dg.MaterializeResult:
     lake, mlflow = context.resources.lake, context.resources.mlflow

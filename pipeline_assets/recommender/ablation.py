@@ -18,9 +18,9 @@ from pipeline_assets.recommender.training_set import Examples
 
 # The first pattern that matches names the group, so that a new feature is in one from its first day.
 _PATTERNS = (
-    ("promotion", r"display|mailer|coupon|promot|discount|price"),
+    ("promotion", r"display|mail|coupon|promot|discount|price"),
     ("collaborative", r"knn|similar|embedding|als_|ease"),
-    ("timing", r"overdue|gap|days_since|hazard|due|rhythm|season|weekday|timing|survival|phase"),
+    ("timing", r"overdue|gap|days_since|trip|hazard|due|rhythm|season|weekday|timing|survival|phase"),
     ("type and category", r"_type_|_category_|_department_"),
     ("candidate source", r"pair_place|pair_source"),
     ("counters of the pair", r"^pair_"),

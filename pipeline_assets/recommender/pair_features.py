@@ -94,7 +94,8 @@ class PairFeatures:
         key = self._pair_key(np.where(np.isnan(store), -1, store), pair["product"])
         is_mailed = (self._shown.of(key)["in_mailer"] == 1) & (pair["type_key"] >= 0)
         cell, at = np.unique(
-            pair["customer"][is_mailed].astype(np.int64) * self._n_names + pair["type_key"][is_mailed], return_inverse=True
+            pair["customer"][is_mailed].astype(np.int64) * self._n_names + pair["type_key"][is_mailed],
+            return_inverse=True,
         )
         weight = np.rint(pair["decayed_slow"][is_mailed] * UNIT)  # whole numbers: exact in any order
         return Counted(cell, {"decayed": np.bincount(at, weights=weight, minlength=len(cell)) / UNIT})
@@ -136,7 +137,8 @@ class PairFeatures:
                 "pair_hazard": own_hazard(of_product, pair["n_longer"], pair["n_due"]),
                 "pair_product_hazard": of_product,
                 "pair_type_hazard": by_type,
-                "pair_type_mailed_share": np.nan_to_num(self._type_mailed.of(type_cell)["decayed"]) / of_type["type_decayed"],
+                "pair_type_mailed_share": np.nan_to_num(self._type_mailed.of(type_cell)["decayed"])
+                / of_type["type_decayed"],
                 "pair_mailer_pull": shown["mailer_pull"],
                 "pair_mailer_sales": shown["mailer_sales"],
                 "pair_price_ratio": _quotient(pair["amount_mean"] / pair["quantity_mean"], self._price[product]),

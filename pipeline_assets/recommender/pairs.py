@@ -100,7 +100,9 @@ def standing_of(pair: Columns) -> Columns:
     weight = np.rint(pair["decayed_slow"] * UNIT).astype(np.int64)
     total = np.repeat(np.add.reduceat(weight, starts), sizes) if len(starts) else weight
     # positive floats are ordered like the whole numbers that their bits are
-    order = np.argsort(customer.astype(np.int64) << 31 | (0x7FFFFFFF - pair["decayed_fast"].view(np.int32)), kind="stable")
+    order = np.argsort(
+        customer.astype(np.int64) << 31 | (0x7FFFFFFF - pair["decayed_fast"].view(np.int32)), kind="stable"
+    )
     place = np.empty(len(customer), dtype=np.int32)
     place[order] = np.arange(1, len(customer) + 1) - np.repeat(starts, sizes)
     return {"decayed_share": (weight / total).astype(np.float32), "place_fast": place}

@@ -110,7 +110,7 @@ def train(
 
     history: dict[str, dict[str, list[float]]] = {}
     first = round(max_rounds * FIRST_PHASE)
-    phases = {
+    phases: dict[str, list[Any]] = {
         "objective": ["binary"] * first + ["lambdarank"] * (max_rounds - first),
         "learning_rate": [params.learning_rate] * first + [params.learning_rate * RANKING_RATE] * (max_rounds - first),
     }

@@ -151,7 +151,9 @@ class Stage:
                 for file in part.iterdir():
                     file.unlink()
             else:  # customers without a purchase
-                self._con.execute(f"copy ({_ORDERED.format(lines=f'from ({lines}) limit 0')}) to '{self._file(bucket)}'")
+                self._con.execute(
+                    f"copy ({_ORDERED.format(lines=f'from ({lines}) limit 0')}) to '{self._file(bucket)}'"
+                )
 
     def _file(self, bucket: int) -> Path:
         assert self._folder is not None, "several buckets are asked for with a folder"

@@ -31,7 +31,9 @@ def trips_after(line: Columns) -> NDArray[np.int32]:
     customer, trip = line["customer"], line["trip"]
     if not len(trip):
         return np.empty(0, dtype=np.int32)
-    is_known = np.zeros(int(trip.max()) + 1, dtype=bool)  # trips whose products are all not known or not sellable have no line
+    is_known = np.zeros(
+        int(trip.max()) + 1, dtype=bool
+    )  # trips whose products are all not known or not sellable have no line
     is_known[trip] = True
     number = np.cumsum(is_known, dtype=np.int32)[trip]
     starts = np.flatnonzero(np.r_[True, customer[1:] != customer[:-1]])
@@ -61,10 +63,11 @@ def timing_of(line: Columns, pair: Columns, gaps: Gaps) -> Columns:
     """What is known of the rhythm of each row of `pair`, in its order, as float32.
 
     Returns:
-        trip_rate (of the trips since the first purchase), trip_gap (mean trips between purchases), trip_overdue (trips since the last / trip_gap),
-        trip_decayed (share of the customer's trips that had the product, where a trip counts 0.95 of the next one); gap_median_overdue and
-        gap_max_overdue (days since the last / median and longest gap), gap_min and gap_std in days, missing below two days; n_longer and n_due (of the gaps those that were not over by the age of the last
-        purchase, and of these those that were over seven days later).
+        trip_rate (of the trips since the first purchase); trip_gap (mean trips between purchases) and trip_overdue (trips since the last
+        / trip_gap); trip_decayed (share of the customer's trips that had the product, where a trip counts 0.95 of the next one);
+        gap_median_overdue and gap_max_overdue (days since the last / median and longest gap), gap_min and gap_std in days, missing below
+        two days; n_longer and n_due (of the gaps those that were not over by the age of the last purchase, and of these those that were
+        over seven days later).
     """
     n = len(pair["customer"])
     starts = np.r_[0, np.cumsum(pair["n_orders"])[:-1]][:n].astype(np.int64)
@@ -114,7 +117,7 @@ def _lengths(pair: Columns, gaps: Gaps) -> Columns:
 
 
 def _quotient(value: NDArray[Any], by: NDArray[Any]) -> F64:
-    return np.divide(value, by, out=np.full(len(value), np.nan), where=(by != 0) & ~np.isnan(by))
+    return np.asarray(np.divide(value, by, out=np.full(len(value), np.nan), where=(by != 0) & ~np.isnan(by)))
 
 
 @dataclass(frozen=True, eq=False)

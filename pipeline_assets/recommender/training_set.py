@@ -16,7 +16,6 @@ from pipeline_assets.recommender.errors import FeatureMismatch, NotEnoughData
 from pipeline_assets.recommender.features import CUSTOMER_FEATURES, MODEL_FEATURES, PAIR_FEATURES
 from pipeline_assets.recommender.packing import F32, assemble, unpack
 
-
 # What a purchase weighs in training: (its amount / the mean) ** AMOUNT_POWER, so that of two equally likely products the dearer one is
 # first. 0, 0.1, 0.2 and 0.4 gave revenue@10 +8.8, 11.2, 14.6 and 20.2 % over TIFU-KNN and NDCG@10 +9.5, 9.6, 9.5 and 7.9 %
 # (development weeks, benchmarks/results/model-experiments.md).
@@ -75,7 +74,8 @@ def label_week(
         rows are together.
     """
     bought: Mapping[str, dict[str, float]] = {
-        customer: dict(zip(part["product_id"], part["amount"], strict=True)) for customer, part in targets.groupby("customer_id")
+        customer: dict(zip(part["product_id"], part["amount"], strict=True))
+        for customer, part in targets.groupby("customer_id")
     }
     place = catalogue.rows
     random = np.random.default_rng([seed, day.toordinal()])

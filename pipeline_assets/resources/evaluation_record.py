@@ -81,7 +81,7 @@ def _facts(trained: Mapping[str, Any], training: Sequence[date], windows: tuple[
         name="ranker",
         version=str(trained["run_id"])[:12],
         as_of=str(trained["trained_through"]),
-        intended_use="Order about 230 candidate products for each known customer of this shop for the coming week.",
+        intended_use="Order about 110 candidate products for each known customer of this shop for the coming week.",
         out_of_scope="Other shops' customers, prices, credit or any decision about a person; recommendations to people without a purchase "
         "history come from popularity, not from this model.",
         data="Purchases, promotions, campaigns, products and customers of the configured source; on the sample: dunnhumby / 84.51° "

@@ -23,7 +23,13 @@ MARTS = (
 INGEST = {*(f"{layer}/{feed}" for layer in ("raw", "validated") for feed in FEEDS), *(f"warehouse/{m}" for m in MARTS)}
 FEATURES = {"features/customer", "features/product", "features/customer_product"}
 TRAINING = {"training/training_set", "training/model", "evaluation/evaluation_report", "evaluation/promotion"}
-SERVE = {"features/online_store", "deployment/bundle", "recommendations/daily", "recommendations/discover", "deployment/release"}
+SERVE = {
+    "features/online_store",
+    "deployment/bundle",
+    "recommendations/daily",
+    "recommendations/discover",
+    "deployment/release",
+}
 MONITOR = {"monitoring/prediction_log", "monitoring/drift_report", "monitoring/quality_report"}
 JOBS = {
     "ingest": INGEST,

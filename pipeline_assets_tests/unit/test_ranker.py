@@ -104,7 +104,9 @@ def test_one_text_holds_trees_of_both_objectives(model: Trained) -> None:
     training, stopping = tiny.parts()
     first = ranker.dataset(training)
     purchase = lightgbm.train(tiny.PARAMS.lightgbm(7, 1), first, 12, valid_sets=[ranker.dataset(stopping, first)])
-    ours, theirs = (booster.trees_to_dataframe().groupby("tree_index")["value"].agg(list) for booster in (model.booster, purchase))
+    ours, theirs = (
+        booster.trees_to_dataframe().groupby("tree_index")["value"].agg(list) for booster in (model.booster, purchase)
+    )
     assert ours[:8].tolist() == theirs[:8].tolist()
     assert ours[8] != theirs[8]
     assert model.booster.predict(training.matrix, num_threads=1).min() < 0
