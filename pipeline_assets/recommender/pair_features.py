@@ -32,16 +32,20 @@ class Counted:
     def __init__(self, keys: NDArray[np.int64], columns: Columns) -> None:
         order = None if (keys[1:] > keys[:-1]).all() else np.argsort(keys)
         self._keys = keys if order is None else keys[order]
-        values = {name: np.ma.filled(column.astype(np.float64), np.nan) for name, column in columns.items()}
-        self._columns = {name: np.append(v if order is None else v[order], np.nan) for name, v in values.items()}
+        self._columns = columns if order is None else {name: column[order] for name, column in columns.items()}
 
-    def of(self, wanted: NDArray[np.int64]) -> dict[str, F64]:
-        """The columns of each wanted key."""
-        n = len(self._keys)
-        at = np.searchsorted(self._keys, wanted)
-        if n:
-            at[self._keys[np.minimum(at, n - 1)] != wanted] = n
-        return {name: values[at] for name, values in self._columns.items()}
+    def of(self, wanted: NDArray[np.int64], *names: str) -> dict[str, F64]:
+        """The columns of each wanted key, all of them or those that are named."""
+        columns, n = {name: self._columns[name] for name in names or self._columns}, len(self._keys)
+        if not n:
+            return {name: np.full(len(wanted), np.nan) for name in columns}
+        at = np.minimum(np.searchsorted(self._keys, wanted), n - 1)
+        is_missing = self._keys[at] != wanted
+        # what is not asked for is not converted: there are three times as many pairs as candidates
+        values = {name: np.ma.filled(column[at].astype(np.float64), np.nan) for name, column in columns.items()}
+        for found in values.values():
+            found[is_missing] = np.nan
+        return values
 
 
 class PairFeatures:
@@ -69,7 +73,7 @@ class PairFeatures:
         self._home = Counted(home["customer"].astype(np.int64), {"store": home["store"]})
         shown = con.sql(
             """select store, product, on_display, in_mailer, mailer_pull, mailer_sales
-            from shown left join pulled using (mailer_now) where store is not null"""
+            from shown semi join home_store using (store) left join pulled using (mailer_now)"""
         ).fetchnumpy()
         self._stores = np.unique(shown["store"])
         self._shown = Counted(self._pair_key(shown["store"], shown["product"]), _without(shown, ("store", "product")))
@@ -90,11 +94,14 @@ class PairFeatures:
 
     def _mailed(self, pair: Columns) -> Counted:
         """What is in the home store's mailer next week of what each customer buys of each type, in decayed counts."""
-        store = self._home.of(pair["customer"].astype(np.int64))["store"]
-        key = self._pair_key(np.where(np.isnan(store), -1, store), pair["product"])
-        is_mailed = (self._shown.of(key)["in_mailer"] == 1) & (pair["type_key"] >= 0)
+        customer = pair["customer"].astype(np.int64)
+        starts = np.flatnonzero(np.r_[True, customer[1:] != customer[:-1]])[: len(customer)]
+        store = self._home.of(customer[starts])["store"]
+        store = np.repeat(np.where(np.isnan(store), -1, store), np.diff(np.r_[starts, len(customer)]))
+        in_mailer = self._shown.of(self._pair_key(store, pair["product"]), "in_mailer")["in_mailer"]
+        is_mailed = (in_mailer == 1) & (pair["type_key"] >= 0)
         cell, at = np.unique(
-            pair["customer"][is_mailed].astype(np.int64) * self._n_names + pair["type_key"][is_mailed],
+            customer[is_mailed] * self._n_names + pair["type_key"][is_mailed],
             return_inverse=True,
         )
         weight = np.rint(pair["decayed_slow"][is_mailed] * UNIT)  # whole numbers: exact in any order

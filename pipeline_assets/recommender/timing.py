@@ -163,11 +163,11 @@ class Hazards:
         overall = np.divide(ended.sum(axis=0), everything, out=np.zeros(WEEKS), where=everything > 0)
         # the last row is of products without a type: their key is -1
         row = np.where(type_key < 0, n_types, type_key)
-        cell = (row[:, None] * WEEKS + np.arange(WEEKS)).ravel()
-        by_type = [
-            np.bincount(cell, weights=counts.ravel(), minlength=(n_types + 1) * WEEKS).reshape(-1, WEEKS)
-            for counts in (ended, risk)
-        ]
+        order = np.argsort(row, kind="stable")
+        starts = np.flatnonzero(np.r_[True, np.diff(row[order]) != 0])[: len(row)]
+        by_type = np.zeros((2, n_types + 1, WEEKS), dtype=np.int64)
+        for total, counts in zip(by_type, (ended, risk), strict=True):
+            total[row[order[starts]]] = np.add.reduceat(counts[order], starts, axis=0, dtype=np.int64)
         of_type = (by_type[0] + PRIOR_TYPE * overall) / (by_type[1] + PRIOR_TYPE)
         self._type_key = type_key
         self._of_type = of_type
