@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 FIRST_PHASE = 0.625  # of the rounds are for the chance of a purchase: 200 of 320; 0, 40, 80, 120 more rounds of ranking gave +8.9, 9.5, 9.7, 9.7 %
 RANKING_RATE = 0.6  # learning rate of the ranking phase, of the first one's
-# What one early-stopping week cannot tell apart: the paired difference of two models on 1,300 customers has a standard error of 0.4 %.
+# What one early-stopping week cannot tell apart: the paired difference of two models on 1,300 customers has a standard error of about 0.4 % (an estimate).
 NOISE = 0.01
 _N_ORDERS = PAIR_FEATURES.index("pair_n_orders")  # missing for what was never bought
 BLOCK_CUSTOMERS = 500  # scored together: 0.1 M rows, 25 MB

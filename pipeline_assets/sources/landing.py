@@ -19,8 +19,7 @@ from pipeline_assets.sources.base import Source, extra_columns, refuse_extra_col
 from pipeline_assets.sources.batch import Batch, LandedBatch
 from pipeline_assets.sources.history import read_history, unsettled
 
-# 56 days of exposures, peak of the process: landing 1,193 MB at 1.5 M rows and 948 at 0.7, validating 993 and 668, the same CPU
-# time (2026-11-24). A day that is larger is taken alone.
+# Fewer rows cost more CPU time, more rows more memory (benchmarks/small.py; figures in benchmarks/results/scale.md). A larger day is taken alone.
 ROWS_AT_ONCE = 700_000
 FIRST_DAYS = 7  # read before anything is known of a day's size
 _LEDGER = pyarrow.schema(
