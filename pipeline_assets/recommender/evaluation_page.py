@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline_assets.recommender.calibration import expected_error, later_weeks
 from pipeline_assets.recommender.columns import CUSTOMER_ID, PRODUCT_ID, RANK
-from pipeline_assets.recommender.judging import CHALLENGER, CHAMPION, Facts, Judged
+from pipeline_assets.recommender.judging import CHALLENGER, CHAMPION, DISCOVER, Facts, Judged
 from pipeline_assets.recommender.metrics import Estimate, Interval, paired_bootstrap
 from pipeline_assets.recommender.page import Section, html_page
 from pipeline_assets.recommender.plots import (
@@ -126,6 +126,13 @@ def _tiles(
         tiles[NAMES["new_item_recall"]] = (
             f"{own['new_item_recall'].value:.4f}", f"{strongest}: {beside.value:.4f}" if beside else "",
         )  # fmt: skip
+    if DISCOVER in estimates:
+        interval = paired_bootstrap(judged.per_customer[DISCOVER], judged.challenger, "ndcg", seed=seed)
+        found = estimates[DISCOVER].get("new_item_recall")
+        tiles["discover slate"] = (
+            f"{found.value:.4f}" if found else "–",
+            f"new-item recall; NDCG {interval.mean_difference:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})",
+        )
     tiles[NAMES["coverage"]] = (
         f"{own['coverage'].value:.1%}",
         f"{strongest}: {estimates[strongest]['coverage'].value:.1%}",

@@ -1,6 +1,7 @@
 """Judging the slates of several methods on one week, and joining weeks: all numbers of an evaluation, no decision.
 
-Methods are names -> slates. `CHALLENGER` must be one of them; `CHAMPION` may be; the others are baselines.
+Methods are names -> slates. `CHALLENGER` must be one of them; `CHAMPION` and `DISCOVER` (the challenger's slates with a place
+for something new) may be; the others are baselines.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from pipeline_assets.recommender.promotion import Evidence, GatePolicy
 from pipeline_assets.recommender.sanity import changed_share, slate_faults
 from pipeline_assets.recommender.slices import compare_slices, customer_slices, product_groups, recall_by_group
 
-CHALLENGER, CHAMPION = "challenger", "champion"
+CHALLENGER, CHAMPION, DISCOVER = "challenger", "champion", "discover slate"
 MEASURES = (*MEAN_METRICS, REVENUE, *SHOWN_METRICS)
 DIMENSIONS = ("department", "brand")  # of products, that are slices
 RECENT = timedelta(days=91)  # whose products can be covered
@@ -100,7 +101,9 @@ class Judged:
 
     @property
     def baselines(self) -> dict[str, pd.DataFrame]:
-        return {name: frame for name, frame in self.per_customer.items() if name not in (CHALLENGER, CHAMPION)}
+        return {
+            name: frame for name, frame in self.per_customer.items() if name not in (CHALLENGER, CHAMPION, DISCOVER)
+        }
 
     def summaries(self) -> dict[str, dict[str, float]]:
         """Method -> measure -> value, coverage included."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from pipeline_assets.recommender.evaluation_page import MODEL, Report
-from pipeline_assets.recommender.judging import CHALLENGER, Judged
+from pipeline_assets.recommender.judging import CHALLENGER, DISCOVER, Judged
 from pipeline_assets.recommender.metrics import COMPARABLE, Estimate
 from pipeline_assets.recommender.promotion import Decision, Evidence
 from pipeline_assets.recommender.report import CardFacts, model_card
@@ -72,7 +72,7 @@ def card_of(
     decision: Decision,
 ) -> str:
     own = {metric: estimates[CHALLENGER][metric] for metric in METRICS if metric in estimates[CHALLENGER]}
-    others = {name: values for name, values in summaries.items() if name != MODEL}
+    others = {name: values for name, values in summaries.items() if name not in (MODEL, DISCOVER)}
     return model_card(_facts(trained, training, windows), own, others, decision)
 
 

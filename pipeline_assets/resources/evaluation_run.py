@@ -14,8 +14,9 @@ import pyarrow
 
 from pipeline_assets.recommender import baselines
 from pipeline_assets.recommender.candidate_recall import sources_section
+from pipeline_assets.recommender.discover import discover
 from pipeline_assets.recommender.evaluation_page import evaluation_page, example_slates, named
-from pipeline_assets.recommender.judging import CHALLENGER, CHAMPION, Facts, Judged, join_weeks, judge_week
+from pipeline_assets.recommender.judging import CHALLENGER, CHAMPION, DISCOVER, Facts, Judged, join_weeks, judge_week
 from pipeline_assets.recommender.promotion import Decision, Evidence, GatePolicy, decide
 from pipeline_assets.recommender.ranker import rank_customers
 from pipeline_assets.recommender.training_set import targets_of
@@ -110,6 +111,7 @@ def judge_weeks(
             )
             for name, booster in boosters.items()
         }
+        slates[DISCOVER] = discover(slates[CHALLENGER], K)
         top = min(K, facts.purchases["product_id"].nunique())
         slates |= baselines.baseline_slates(methods, facts.purchases, facts.customers, day, top)
         weeks.append(judge_week(facts, slates, K))

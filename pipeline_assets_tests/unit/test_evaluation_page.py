@@ -12,7 +12,7 @@ from pipeline_assets.recommender.evaluation_page import (
     leaderboard_table,
     slice_table,
 )
-from pipeline_assets.recommender.judging import CHALLENGER, join_weeks
+from pipeline_assets.recommender.judging import CHALLENGER, DISCOVER, join_weeks
 from pipeline_assets.recommender.metrics import Estimate
 from pipeline_assets.recommender.promotion import GatePolicy, decide
 from pipeline_assets.recommender.slices import COLUMNS
@@ -50,7 +50,8 @@ def test_examples_name_products_and_mark_what_was_bought() -> None:
 
 def test_page_has_verdict_leaderboard_slices_exposure_and_card() -> None:
     """Three weeks of three customers: everything a reader looks for is there, and drawn."""
-    weeks = join_weeks([judged(DAY + timedelta(days=7 * n)) for n in range(3)])
+    discover = {DISCOVER: METHODS[CHALLENGER]}
+    weeks = join_weeks([judged(DAY + timedelta(days=7 * n), **discover) for n in range(3)])
     policy = GatePolicy(min_customers=2, min_slice_customers=2, draws=100)
     evidence, estimates = weeks.evidence(policy, 1), weeks.estimates(1)
     decision = decide(weeks.challenger, None, weeks.baselines, policy, 1, evidence)
@@ -75,4 +76,4 @@ def test_page_has_verdict_leaderboard_slices_exposure_and_card() -> None:
         assert text in report.html
     assert len(report.plots) == 8
     assert all(image.startswith(b"\x89PNG") for image in report.plots.values())
-    assert list(report.tables["leaderboard"]["method"]) == ["ranker", "popularity"]
+    assert list(report.tables["leaderboard"]["method"]) == ["ranker", DISCOVER, "popularity"]

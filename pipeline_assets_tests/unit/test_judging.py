@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline_assets.recommender.judging import CHALLENGER, CHAMPION, Facts, Judged, join_weeks, judge_week
+from pipeline_assets.recommender.judging import CHALLENGER, CHAMPION, DISCOVER, Facts, Judged, join_weeks, judge_week
 from pipeline_assets.recommender.promotion import GatePolicy, decide
 from pipeline_assets_tests.unit.test_baselines import purchases
 from pipeline_assets_tests.unit.test_metrics import pairs, slates
@@ -83,6 +83,14 @@ def test_champion_is_not_a_baseline_and_its_slates_are_compared() -> None:
     assert week.change == pytest.approx(1 / 6)
     assert week.changes["popularity"] == pytest.approx(3 / 6)
     assert judged().change is None
+
+
+def test_discover_slates_are_measured_and_nobodys_baseline() -> None:
+    """Ann gets d instead of her c: recall 1/2 instead of 1. One of six slots differs from the challenger's."""
+    week = judged(**{DISCOVER: scored(ann="ad", bob="ad", cleo="bd")})
+    assert week.per_customer[DISCOVER]["recall"].tolist() == [1 / 2, 1, 1]
+    assert set(week.baselines) == {"popularity"}
+    assert week.changes[DISCOVER] == pytest.approx(1 / 6)
 
 
 def test_unsellable_product_is_a_fault() -> None:
