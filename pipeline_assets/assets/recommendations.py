@@ -39,16 +39,18 @@ _DESCRIPTION = {
         )
         for name, text in _DESCRIPTION.items()
     ],
+    can_subset=True,
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
 def recommendations(
     context: dg.AssetExecutionContext, lake: Lake, feature_store: FeatureStoreResource
 ) -> Iterator[dg.MaterializeResult]:
-    """Both kinds of slates of each day of the run, from one ranking of all candidates."""
-    digests: dict[str, list[str]] = {name: [] for name in _DESCRIPTION}
+    """The kinds of slates that were asked for, of each day of the run, from one ranking of all candidates."""
+    names = sorted(key.path[-1] for key in context.selected_asset_keys)
+    digests: dict[str, list[str]] = {name: [] for name in names}
     for day in days_of(context):
-        found = recommend(lake, feature_store, day, get_settings(), context.run.run_id)
-        for name, slates in (("daily", found.daily), ("discover", found.discover)):
+        found = recommend(lake, feature_store, day, get_settings(), context.run.run_id, names)
+        for name, slates in found.slates.items():
             metadata = {
                 "dagster/row_count": len(slates),
                 "digest": digest(pyarrow.Table.from_pandas(slates, RECOMMENDATIONS, preserve_index=False)),
@@ -59,8 +61,8 @@ def recommendations(
                 "preview": preview(slates),
             }
             if name == "daily":
-                metadata["file"] = dg.MetadataValue.path(found.path)
+                metadata["file"] = dg.MetadataValue.path(str(found.path))
             context.add_asset_metadata(metadata, asset_key=[GROUP, name], partition_key=day.isoformat())
             digests[name].append(metadata["digest"])
-    for name in _DESCRIPTION:
+    for name in names:
         yield dg.MaterializeResult(asset_key=[GROUP, name], data_version=dg.DataVersion(combined(digests[name])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -169,38 +170,49 @@ def bundle_of(lake: Lake, day: date) -> Bundle:
 
 @dataclass(frozen=True, eq=False)
 class Recommended:
-    """The two kinds of slates of a day: as_of, customer_id, rank, product_id, score, model_version. `path`: what serving reads of the daily ones."""
+    """Slates of a day by table, `daily` or `discover`: as_of, customer_id, rank, product_id, score, model_version. `path`: what serving reads of
+    the daily ones."""
 
-    daily: pd.DataFrame
-    discover: pd.DataFrame
-    path: str
+    slates: dict[str, pd.DataFrame]
+    path: Path
 
 
 def recommend(
-    lake: Lake, features: FeatureStoreResource, day: date, settings: Settings, dagster_run_id: str
+    lake: Lake,
+    features: FeatureStoreResource,
+    day: date,
+    settings: Settings,
+    dagster_run_id: str,
+    names: Collection[str] = ("daily", "discover"),
 ) -> Recommended:
-    """Top N of every customer by the bundle of `day`, and a slate of ten with a place for something new: both written to the lake, the
-    first also, atomically, as one Parquet file for serving."""
+    """Top N of every customer by the bundle of `day`, and a slate of ten with a place for something new: those of `names` are written to the
+    lake, the first also, atomically, as one Parquet file for serving."""
     bundle = bundle_of(lake, day)
     rows = features.customers_as_of(features.apply(), customer_ids(lake, day), day)
     catalogue = Catalogue(list(bundle.rows), bundle.product_matrix)
     ranked = rank_customers(bundle.booster, rows, catalogue, _ALL_CANDIDATES, settings.training.threads)
     ranked.insert(0, "as_of", day)
     ranked["model_version"], ranked["event_date"] = bundle.manifest.model_version, day
-    slates = {RECOMMENDATION_TABLE: ranked[ranked["rank"] <= settings.serving.top], DISCOVER_TABLE: discover(ranked)}
+    slates = {"daily": ranked[ranked["rank"] <= settings.serving.top], "discover": discover(ranked)}
+    slates = {name: slates[name] for name in names}
     for name, frame in slates.items():
         table = pyarrow.Table.from_pandas(frame, RECOMMENDATIONS, preserve_index=False)
-        lake.replace_days(name, table, [day], dagster_run_id)
-    daily = pyarrow.Table.from_pandas(slates[RECOMMENDATION_TABLE], RECOMMENDATIONS, preserve_index=False)
+        lake.replace_days(f"recommendations/{name}", table, [day], dagster_run_id)
     path = settings.data_dir / "recommendations" / f"{day}-v{bundle.manifest.model_version}.parquet"
+    if "daily" in slates:
+        _write_fallback(slates["daily"], path)
+    return Recommended(slates, path)
+
+
+def _write_fallback(slates: pd.DataFrame, path: Path) -> None:
+    rows = pyarrow.Table.from_pandas(slates, RECOMMENDATIONS, preserve_index=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".writing")
     with temporary.open("wb") as file:
-        pyarrow.parquet.write_table(daily.drop_columns(["event_date"]), file)
+        pyarrow.parquet.write_table(rows.drop_columns(["event_date"]), file)
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    return Recommended(slates[RECOMMENDATION_TABLE], slates[DISCOVER_TABLE], str(path))
 
 
 def release(lake: Lake, day: date, settings: Settings, recorded_at: datetime) -> Release:
