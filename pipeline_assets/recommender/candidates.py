@@ -29,7 +29,7 @@ N_PER_TYPE, N_TYPES, N_PROMOTED_TYPES = (
 SOURCES = ("history", "neighbours", "type", "promoted", "popular")
 _PLACE_BITS, _SOURCE_BITS = 10, 3  # 1024 places are more than any source has
 _ROWS_AT_ONCE = (
-    256  # customers whose 2000 scores are ranked together: 6 MB; all of a bucket at once are 70 MB at the sample's size
+    256  # customers whose 1500 scores are ranked together: 2 MB a copy; all of a bucket at once are 15 MB at the sample's size
 )
 
 Ints = NDArray[np.int64]
