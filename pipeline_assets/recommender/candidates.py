@@ -28,9 +28,7 @@ N_PER_TYPE, N_TYPES, N_PROMOTED_TYPES = (
 )  # best sellers of a type; favourite types that name their best sellers, and promotions
 SOURCES = ("history", "neighbours", "type", "promoted", "popular")
 _PLACE_BITS, _SOURCE_BITS = 10, 3  # 1024 places are more than any source has
-_ROWS_AT_ONCE = (
-    256  # customers whose 1500 scores are ranked together: 2 MB a copy; all of a bucket at once are 15 MB at the sample's size
-)
+_ROWS_AT_ONCE = 256  # customers whose 1500 scores are ranked together: 2 MB a copy; all of a bucket at once are 15 MB at the sample's size
 
 Ints = NDArray[np.int64]
 
