@@ -1,9 +1,9 @@
 """Dagster's SQLite event log with its connections kept open, and the events of a range run stored together.
 
-Dagster builds an engine and opens, commits and closes a connection for every event: 23 ms of CPU each, measured, of which
-closing the last connection (a WAL checkpoint) and compiling every statement anew are most. A range run over a year writes
-two events per asset and day, so `make run` spent more time on that than on the data. Connections that stay open and one
-transaction for a batch of events make it 1 ms (docs/adr/0008-event-log-connections.md, with the measurements).
+Dagster builds an engine and opens, commits and closes a connection for every event, of which closing the last connection (a WAL
+checkpoint) and compiling every statement anew are most. A range run over a year writes two events per asset and day, so `make run`
+spent more time on that than on the data. Connections that stay open and one transaction for a batch of events take a sixth of it
+(docs/adr/0008-event-log-connections.md, with the measurements).
 PostgreSQL deployments use Dagster's own storage.
 """
 

@@ -19,7 +19,7 @@ from pipeline_assets.sources.base import Source, extra_columns, refuse_extra_col
 from pipeline_assets.sources.batch import Batch, LandedBatch
 from pipeline_assets.sources.history import read_history, unsettled
 
-# Fewer rows cost more CPU time, more rows more memory (benchmarks/small.py; figures in benchmarks/results/scale.md). A larger day is taken alone.
+# More rows cost more memory and hardly less CPU time (benchmarks/small.py; figures in benchmarks/results/scale.md). A larger day is taken alone.
 ROWS_AT_ONCE = 700_000
 FIRST_DAYS = 7  # read before anything is known of a day's size
 _LEDGER = pyarrow.schema(
