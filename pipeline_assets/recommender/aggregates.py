@@ -180,6 +180,14 @@ class Snapshot:
         for name in ("line", *_ARRAYS):
             con.unregister(name)  # those of the snapshot before, 0.2 GB
         self._run(_COMMON)
+        known = con.sql("select product, type_key, category_key from product").fetchnumpy()
+        self.is_sellable = np.zeros(len(self.stage.product_ids), dtype=bool)
+        self.is_sellable[known["product"]] = True
+        self.keys_of = {
+            name: np.full(len(self.is_sellable), -1, dtype=np.int32) for name in ("type_key", "category_key")
+        }
+        for name, keys in self.keys_of.items():
+            keys[known["product"]] = np.ma.filled(known[name], -1)
         for bucket in range(self.stage.n_buckets):
             self._count(bucket)
             con.execute(f"create or replace temp table item_part as {_MORE if bucket else _PART}")
@@ -201,17 +209,9 @@ class Snapshot:
 
     def _count(self, bucket: int) -> None:
         """The tables of one bucket's customers, from its lines, which are read once."""
-        known = self.con.sql("select product, type_key, category_key from product").fetchnumpy()
-        is_sellable = np.zeros(len(self.stage.product_ids), dtype=bool)
-        is_sellable[known["product"]] = True
-        keys = {}
-        for name in ("type_key", "category_key"):
-            keys[name] = np.full(len(is_sellable), -1, dtype=np.int32)
-            keys[name][known["product"]] = np.ma.filled(known[name], -1)
-        self.type_key = keys["type_key"]
-        line = lines_as_of(self.stage.lines(bucket), (self.as_of - EPOCH).days, is_sellable, **keys)
+        line = lines_as_of(self.stage.lines(bucket), (self.as_of - EPOCH).days, self.is_sellable, **self.keys_of)
         pair, gaps = pairs_of(line), gaps_of(line)
-        waits = waits_of(pair, gaps, len(is_sellable))
+        waits = waits_of(pair, gaps, len(self.is_sellable))
         self.waits = self.waits + waits if bucket else waits
         self.con.register("line", to_table(line))
         self._show({"pair": pair | standing_of(pair) | timing_of(line, pair, gaps), "affinity": types_of(line, pair)})

@@ -63,10 +63,7 @@ class PairFeatures:
         self._pair = Counted(self._pair_key(pair["customer"], pair["product"]), _without(pair, identity))
         self._type = self._by_name(snapshot.arrays["affinity"], "type_key")
         self._category = self._by_name(con.sql("from category_affinity").fetchnumpy(), "category_key")
-        known = con.sql("select product, type_key, category_key from product").fetchnumpy()
-        self._keys_of = {name: np.full(self._n_products, -1, np.int64) for name in ("type_key", "category_key")}
-        for name, keys in self._keys_of.items():
-            keys[known["product"]] = np.ma.filled(known[name], -1)
+        self._keys_of = snapshot.keys_of
         shopper = con.sql("select customer, n_orders from shopper").fetchnumpy()
         self._shopper = Counted(shopper["customer"].astype(np.int64), {"n_orders": shopper["n_orders"]})
         home = con.sql("from home_store").fetchnumpy()

@@ -156,7 +156,7 @@ class Hazards:
         type_key: of each product, -1 is none.
     """
 
-    def __init__(self, waits: Waits, type_key: NDArray[np.int64]) -> None:
+    def __init__(self, waits: Waits, type_key: Ints) -> None:
         risk = (waits.ended + waits.open)[:, ::-1].cumsum(axis=1)[:, ::-1]
         ended, n_types = waits.ended, int(type_key.max(initial=-1)) + 1
         everything = risk.sum(axis=0)
