@@ -21,6 +21,9 @@ from typing import Any, Literal
 import pydantic
 
 from pipeline_assets.recommender.errors import ConfigurationError
+from pipeline_assets.settings_base import Section
+from pipeline_assets.settings_monitoring import MonitoringSettings
+from pipeline_assets.settings_serving import ServingSettings, StoreSettings
 from pipeline_assets.settings_stream import StreamSettings
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -32,11 +35,7 @@ NOT_SETTINGS = {
 }  # read by dagster.yaml, dbt
 
 
-class _Section(pydantic.BaseModel):
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
-
-
-class SourceSettings(_Section):
+class SourceSettings(Section):
     """Where the feeds come from."""
 
     kind: Literal["sample", "files", "sql", "stream"] = "sample"
@@ -67,7 +66,7 @@ class SourceSettings(_Section):
             ) from None
 
 
-class CalendarSettings(_Section):
+class CalendarSettings(Section):
     """Business days. Keys of the daily partitions are dates in `time_zone`."""
 
     first_day: date = date(2017, 1, 1)
@@ -83,7 +82,7 @@ class CalendarSettings(_Section):
     holdout_start: date | None = date(2017, 11, 13)  # windows from here on are read through one counted door
 
 
-class ValidationSettings(_Section):
+class ValidationSettings(Section):
     """When a day is blocked. Rows that break a rule are quarantined either way."""
 
     max_bad_share: float = pydantic.Field(
@@ -112,7 +111,7 @@ class ValidationSettings(_Section):
     accepted_days: tuple[date, ...] = ()  # a person looked: rules that compare with earlier days only tell
 
 
-class TrainingSettings(_Section):
+class TrainingSettings(Section):
     """The weekly training run. Weeks are windows of `horizon_days` that end on or before the as-of day."""
 
     horizon_days: int = pydantic.Field(
@@ -138,36 +137,7 @@ class TrainingSettings(_Section):
     seed: int = 7
 
 
-class ServingSettings(_Section):
-    """Batch recommendations and the API."""
-
-    top: int = pydantic.Field(20, ge=1, le=100)
-    host: str = "127.0.0.1"
-    port: int = pydantic.Field(8000, ge=0, le=65535)
-    poll_seconds: float = pydantic.Field(2.0, gt=0)
-
-
-class StoreSettings(_Section):
-    """Servers, where there are any. Empty means embedded in `data_dir`."""
-
-    mlflow_uri: str = ""
-    release_url: str = ""
-    feast_registry: str = ""
-    online_store: dict[str, Any] = pydantic.Field(default_factory=dict)  # Feast `online_store` section, e.g. type redis
-
-
-class MonitoringSettings(_Section):
-    """Drift reports, retraining and alerts."""
-
-    reference_weeks: int = pydantic.Field(8, ge=1)  # drift compares a day with the same weekdays of these weeks
-    drift_min_rows: int = pydantic.Field(
-        1_000, ge=1
-    )  # purchase lines, of the day and of its reference; below it drift is unknown (drift.py)
-    retrain_cooldown_days: int = pydantic.Field(7, ge=0)  # business days between retrainings asked for by drift
-    webhook_url: pydantic.SecretStr = pydantic.SecretStr("")
-
-
-class Settings(_Section):
+class Settings(Section):
     """Everything that can be configured. Frozen; `digest` goes with every model."""
 
     profile: Literal["local", "production"] = "local"

@@ -7,6 +7,7 @@ from typing import Any
 import pydantic
 
 from pipeline_assets.recommender.errors import ConfigurationError
+from pipeline_assets.settings_base import Section
 
 _STREAM_GUARANTEES = {
     "bootstrap.servers",
@@ -19,10 +20,8 @@ _STREAM_GUARANTEES = {
 }  # sources/stream_broker.py sets them
 
 
-class StreamSettings(pydantic.BaseModel):
+class StreamSettings(Section):
     """`source.kind = stream`: the Kafka-protocol consumer and when its days are complete."""
-
-    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
 
     bootstrap_servers: str = ""
     group: str = "pipeline-assets"  # the name brokers see; positions are kept in the lake, not in the group
