@@ -44,6 +44,29 @@ class Live:
 
 
 @dataclass(frozen=True)
+class AskedFor:
+    """What a caller wants, checked. Everything that is logged of a request, and all that its answer depends on besides what is live.
+
+    Args:
+        customer_id: None for a visitor who is not known.
+        k: how many products, >= 1.
+        basket: products that lie in the basket now, in the order they were put there.
+        exclude: products that must not be in the answer.
+        filters: attribute (department, category, type, brand) -> the values that are wanted; an attribute that is absent is free.
+        context: where the answer is shown, as short texts such as {"placement": "home"}.
+        explain: with the reasons.
+    """
+
+    customer_id: str | None
+    k: int
+    basket: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    filters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    context: Mapping[str, str] = field(default_factory=dict)
+    explain: bool = False
+
+
+@dataclass(frozen=True)
 class Answer:
     """One slate and where it comes from. `reason` says why it is not the ranker's: empty if it is."""
 
@@ -61,9 +84,7 @@ def known_at(as_of: str) -> datetime:
     return datetime.combine(date.fromisoformat(as_of) + timedelta(days=1), datetime.min.time(), tzinfo=UTC)
 
 
-def personal_answer(
-    live: Live, customer_id: str, features: CustomerFeatures, k: int, max_lag: timedelta, explain: bool = False
-) -> Answer:
+def personal_answer(live: Live, asked: AskedFor, features: CustomerFeatures, max_lag: timedelta) -> Answer:
     """The ranker's answer for a customer whose features were read.
 
     Raises:
@@ -81,7 +102,7 @@ def personal_answer(
         )
     ids, bundle = features.candidate_ids, live.bundle
     pair = unpack(features.pair_features, len(ids), len(bundle.features.pair))
-    products, scores = bundle.rank(ids, pair, features.customer_features, k)
+    products, scores = bundle.rank(ids, pair, features.customer_features, asked.k)
     if not products:
         raise NoPersonalAnswer(
             "no_candidates",
@@ -91,33 +112,30 @@ def personal_answer(
             fix="none: shown as fallback",
         )
     return Answer(
-        customer_id,
+        asked.customer_id,
         "known",
         "none",
         list(zip(products, scores.tolist(), strict=True)),
         feature_ts=features.feature_ts,
         explanations=bundle.explain(products, ids, pair, features.customer_features, EXPLAINED_FEATURES)
-        if explain
+        if asked.explain
         else (),
     )
 
 
-def fallback_answer(live: Live, customer_id: str, k: int, reason: str) -> Answer:
-    """The released batch slate of a customer, or popularity for one it does not hold.
+def fallback_answer(live: Live, asked: AskedFor, reason: str) -> Answer:
+    """The released batch slate of a customer, or popularity for one it does not hold and for a visitor who is not known.
 
     Batch recommendations cover every known customer, so one who is not in them is new.
     """
-    rows = live.bundle.rows
-    slate = [item for item in live.batch.get(customer_id, ()) if item[0] in rows][:k]
+    customer_id, rows = asked.customer_id, live.bundle.rows
+    if customer_id is None:
+        return Answer(None, "anonymous", "popularity", popular(live, asked.k), reason)
+    slate = [item for item in live.batch.get(customer_id, ()) if item[0] in rows][: asked.k]
     if slate:
         return Answer(customer_id, "known", "batch", slate, reason)
     kind: CustomerKind = "known" if customer_id in live.batch else "new"
-    return Answer(customer_id, kind, "popularity", popular(live, k), reason)
-
-
-def anonymous_answer(live: Live, k: int) -> Answer:
-    """The most popular products of the bundle's day."""
-    return Answer(None, "anonymous", "popularity", popular(live, k), "anonymous")
+    return Answer(customer_id, kind, "popularity", popular(live, asked.k), reason)
 
 
 def popular(live: Live, k: int) -> Slate:

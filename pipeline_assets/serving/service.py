@@ -14,7 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TypeVar
 
-from pipeline_assets.serving.answers import Answer, Live, NoPersonalAnswer, fallback_answer, personal_answer
+from pipeline_assets.serving.answers import (
+    Answer,
+    AskedFor,
+    Live,
+    NoPersonalAnswer,
+    fallback_answer,
+    personal_answer,
+)
 from pipeline_assets.serving.breaker import Breaker, StoreUnavailable
 from pipeline_assets.serving.config import ServingConfig
 from pipeline_assets.serving.live import Releases
@@ -70,10 +77,12 @@ class Service:
         self.log.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def answer(self, live: Live, customer_id: str, k: int, explain: bool = False) -> Answer:
+    async def answer(self, live: Live, asked: AskedFor) -> Answer:
         """The best answer that can be given now, within `answer_seconds`; never raises for a broken part."""
+        if asked.customer_id is None:
+            return fallback_answer(live, asked, "anonymous")
         try:
-            return await self._within_deadline(self._ranked, live, customer_id, k, explain)
+            return await self._within_deadline(self._ranked, live, asked, asked.customer_id)
         except NoPersonalAnswer as error:
             reason = error.reason
         except StoreUnavailable as error:
@@ -88,7 +97,7 @@ class Service:
             if self._told != (told := (live.release_id, type(error).__name__)):  # once, not at the rate of requests
                 self._told = told
                 logger.exception("the ranker failed; answering from the fallback")
-        return fallback_answer(live, customer_id, k, reason)
+        return fallback_answer(live, asked, reason)
 
     async def not_ready(self) -> list[str]:
         """Why this process should not get traffic yet; empty when it should.
@@ -129,12 +138,12 @@ class Service:
         running = asyncio.get_running_loop().run_in_executor(self._pool, call, *arguments)
         return await asyncio.wait_for(running, self.config.answer_seconds)
 
-    def _ranked(self, live: Live, customer_id: str, k: int, explain: bool) -> Answer:
+    def _ranked(self, live: Live, asked: AskedFor, customer_id: str) -> Answer:
         with self.breaker:
             features = self._reader(live).read(customer_id)
         if features is None:
-            return fallback_answer(live, customer_id, k, "unknown_customer")
-        return personal_answer(live, customer_id, features, k, self.config.max_feature_lag, explain)
+            return fallback_answer(live, asked, "unknown_customer")
+        return personal_answer(live, asked, features, self.config.max_feature_lag)
 
     def _read(self, live: Live, customer_id: str) -> None:
         with self.breaker:
