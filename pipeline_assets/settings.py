@@ -46,6 +46,9 @@ class SourceSettings(Section):
     connect_args: dict[str, Any] = pydantic.Field(
         default_factory=dict
     )  # sql: what the driver wants besides; no secrets
+    faults: dict[date, tuple[str, ...]] = pydantic.Field(
+        default_factory=dict
+    )  # for replays and game days: deliveries that go wrong on purpose (sources/faulty.py has the names)
 
     def database_url(self) -> str:
         """The secret itself, from `url` or from `url_file`.

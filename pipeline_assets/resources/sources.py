@@ -27,14 +27,24 @@ def newest_complete_day(settings: Settings, now: datetime) -> date:
 
 
 def build_source(settings: Settings, now: datetime, spool: Path | None = None) -> Source:
-    """The connector of `settings.source.kind`.
+    """The connector of `settings.source.kind`, with the faults of `settings.source.faults`.
 
     Args:
         spool: where files of many days are kept sorted (sources/spool.py); in the data folder if not given.
 
     Raises:
-        ConfigurationError: the mapping file cannot be used.
+        ConfigurationError: the mapping file cannot be used, or a fault is not known.
     """
+    source = _connector(settings, now, spool)
+    if not settings.source.faults:
+        return source
+    from pipeline_assets.sources.faulty import FaultySource
+
+    newest, limit = newest_complete_day(settings, now), settings.validation.max_unparsed_share
+    return FaultySource(source, settings.source.faults, newest, limit, settings.calendar.time_zone)
+
+
+def _connector(settings: Settings, now: datetime, spool: Path | None) -> Source:
     newest = newest_complete_day(settings, now)
     limit = settings.validation.max_unparsed_share
     if settings.source.kind == "sample":
