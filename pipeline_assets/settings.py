@@ -21,6 +21,7 @@ from typing import Any, Literal
 import pydantic
 
 from pipeline_assets.recommender.errors import ConfigurationError
+from pipeline_assets.settings_access import AccessSettings
 from pipeline_assets.settings_base import Section
 from pipeline_assets.settings_monitoring import MonitoringSettings
 from pipeline_assets.settings_serving import ServingSettings, StoreSettings
@@ -152,6 +153,7 @@ class Settings(Section):
     validation: ValidationSettings = ValidationSettings()
     training: TrainingSettings = TrainingSettings()
     serving: ServingSettings = ServingSettings()
+    access: AccessSettings = AccessSettings()
     stores: StoreSettings = StoreSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from pipeline_assets.recommender.errors import PipelineError
 from pipeline_assets.serving.config import ServingConfig
 from pipeline_assets.serving.startup import import_lightgbm_alone
 
@@ -36,6 +37,9 @@ def config_from(settings: Settings) -> ServingConfig:
         log_dir=settings.data_dir / "prediction_log",
         feast=options,
         poll_seconds=settings.serving.poll_seconds,
+        keys=settings.access.keys,
+        keys_file=settings.access.keys_file,
+        max_body_bytes=settings.access.max_body_bytes,
     )
 
 
@@ -49,15 +53,22 @@ def app() -> FastAPI:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Serve until stopped."""
+    """Serve until stopped.
+
+    Raises:
+        ConfigurationError: the address is one of a network, and there are no API keys.
+    """
+    from pipeline_assets.serving.access import refuse_open_bind
     from pipeline_assets.settings import get_settings
 
-    serving = get_settings().serving
+    settings = get_settings()
+    serving, access = settings.serving, settings.access
     parser = argparse.ArgumentParser(prog="python -O -m pipeline_assets.serving", description=__doc__)
     parser.add_argument("--host", default=serving.host, help="address to bind to (default %(default)s)")
     parser.add_argument("--port", type=int, default=serving.port, help="(default %(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="processes, each with its own metrics (default 1)")
     options = parser.parse_args(arguments)
+    refuse_open_bind(options.host, is_open=not access.keys and access.keys_file is None)
     import uvicorn
 
     uvicorn.run(
@@ -73,4 +84,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except PipelineError as error:
+        sys.exit(f"error: {error}")

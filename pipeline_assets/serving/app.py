@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from fastapi import FastAPI
 
 from pipeline_assets.serving import http_errors, routes_operations, routes_recommendations
+from pipeline_assets.serving.access import Access, BodyLimit, check_scopes, describe_scopes
 from pipeline_assets.serving.config import ServingConfig
 from pipeline_assets.serving.metrics import Telemetry
 from pipeline_assets.serving.online import FeastOnlineFeatures, OnlineFeatures
@@ -30,6 +31,9 @@ def create_app(
     """The API over the release table, bundles and online store that `config` names.
 
     `app.state.service` is the process behind it. The other arguments replace the online store and the clocks in tests.
+
+    Raises:
+        ConfigurationError: the keys cannot be read, or a route does not say who may use it.
     """
 
     def feast(names: Sequence[str]) -> OnlineFeatures:
@@ -45,10 +49,22 @@ def create_app(
         finally:
             service.stop()
 
-    app = FastAPI(title="Product recommendations", version="1", lifespan=lifespan)
+    app = FastAPI(
+        title="Product recommendations",
+        version="1",
+        lifespan=lifespan,
+        redoc_url=None,
+        swagger_ui_oauth2_redirect_url=None,
+    )
     app.state.service = service
-    app.add_middleware(Telemetry, metrics=service.metrics)
+    app.state.access = Access(config.keys, config.keys_file, wall, monotonic)
+    app.add_middleware(BodyLimit, most=config.max_body_bytes)
+    app.add_middleware(Telemetry, metrics=service.metrics)  # outermost: what is refused is counted too
     http_errors.install(app)
-    app.include_router(routes_recommendations.router(service))
-    app.include_router(routes_operations.router(service))
+    for routes in (routes_recommendations, routes_operations):
+        app.router.routes.extend(
+            routes.router(service).routes
+        )  # `include_router` wraps them: dearer, and not to be listed
+    check_scopes(app)
+    describe_scopes(app)
     return app

@@ -8,6 +8,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from pipeline_assets.settings_access import KeySettings
+
 
 @dataclass(frozen=True)
 class ServingConfig:
@@ -26,4 +28,7 @@ class ServingConfig:
     breaker_failures: int = 5  # consecutive failed reads after which the store is left alone
     breaker_seconds: float = 5.0
     retry_refused_seconds: float = 60.0  # a probe may have been refused for a busy machine
+    keys: tuple[KeySettings, ...] = ()  # of the API; with no keys and no file it is open, on loopback only
+    keys_file: Path | None = None
+    max_body_bytes: int = 1_048_576
     log_queue_lines: int = 20_000  # about 40 s of full load, 20 MB

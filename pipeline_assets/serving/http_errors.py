@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -15,11 +16,13 @@ MAX_ECHO = 80  # characters of a caller's own value that are sent back
 
 
 class RequestError(PipelineError):
-    """A request that cannot be answered, with its HTTP status."""
+    """A request that cannot be answered, with its HTTP status. `retry_seconds` is for 429 and 503."""
 
-    def __init__(self, status: HTTPStatus, culprit: str, *, found: object, wanted: object, fix: str) -> None:
+    def __init__(
+        self, status: HTTPStatus, culprit: str, *, found: object, wanted: object, fix: str, retry_seconds: float = 1.0
+    ) -> None:
         super().__init__(culprit, found=found, wanted=wanted, fix=fix)
-        self.status = status
+        self.status, self.retry_seconds = status, retry_seconds
 
 
 def shown(value: object) -> str:
@@ -33,10 +36,19 @@ def _response(status: int, error: PipelineError, headers: dict[str, str] | None 
     return JSONResponse({"error": body}, status, headers=headers)
 
 
+def respond_with(error: RequestError) -> JSONResponse:
+    """The response that tells `error`."""
+    headers = {}
+    if error.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_seconds)))
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return _response(error.status, error, headers)
+
+
 async def _on_request_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestError)
-    retry = error.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
-    return _response(error.status, error, {"Retry-After": "1"} if retry else None)
+    return respond_with(error)
 
 
 async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:

@@ -9,8 +9,9 @@ import json
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 
+from pipeline_assets.serving.access import requires
 from pipeline_assets.serving.answers import Answer, AskedFor, Live
 from pipeline_assets.serving.api_models import ErrorBody, Recommendations, render
 from pipeline_assets.serving.config import ServingConfig
@@ -18,9 +19,12 @@ from pipeline_assets.serving.http_errors import RequestError, shown
 from pipeline_assets.serving.service import Service
 
 MAX_ID_LENGTH = 128
+READ = [Depends(requires("read"))]
 HowMany = Annotated[int | None, Query(description="How many products, at least 1; 10 unless configured otherwise")]
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"model": Recommendations},
+    401: {"model": ErrorBody},
+    403: {"model": ErrorBody},
     404: {"model": ErrorBody},
     422: {"model": ErrorBody},
     429: {"model": ErrorBody},
@@ -32,13 +36,15 @@ def router(service: Service) -> APIRouter:
     """Recommendations from this process."""
     routes = APIRouter()
 
-    @routes.get("/v1/customers/{customer_id}/recommendations", response_class=Response, responses=RESPONSES)
+    @routes.get(
+        "/v1/customers/{customer_id}/recommendations", response_class=Response, responses=RESPONSES, dependencies=READ
+    )
     async def recommend(customer_id: str, k: HowMany = None, explain: bool = False) -> Response:
         """What a customer most likely buys in the next seven days. A customer who is not known gets what is popular."""
         check_id(customer_id)
         return await answered(service, AskedFor(customer_id, checked_k(k, service.config), explain=explain))
 
-    @routes.get("/v1/recommendations", response_class=Response, responses=RESPONSES)
+    @routes.get("/v1/recommendations", response_class=Response, responses=RESPONSES, dependencies=READ)
     async def recommend_to_anyone(k: HowMany = None) -> Response:
         """The most popular products, for a visitor who is not known."""
         return await answered(service, AskedFor(None, checked_k(k, service.config)))
