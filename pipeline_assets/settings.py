@@ -25,6 +25,7 @@ from pipeline_assets.settings_access import AccessSettings
 from pipeline_assets.settings_base import Section
 from pipeline_assets.settings_monitoring import MonitoringSettings
 from pipeline_assets.settings_serving import ServingSettings, StoreSettings
+from pipeline_assets.settings_signing import SigningSettings
 from pipeline_assets.settings_stream import StreamSettings
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -155,6 +156,7 @@ class Settings(Section):
     serving: ServingSettings = ServingSettings()
     access: AccessSettings = AccessSettings()
     stores: StoreSettings = StoreSettings()
+    signing: SigningSettings = SigningSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
 
     @pydantic.field_validator("data_dir")
@@ -166,13 +168,11 @@ class Settings(Section):
     @pydantic.model_validator(mode="after")
     def _servers_in_production(self) -> Settings:
         if self.profile == "production":
-            missing = [
-                k
-                for k in ("mlflow_uri", "release_url", "feast_registry", "online_store")
-                if not getattr(self.stores, k)
-            ]
+            servers = ("mlflow_uri", "release_url", "feast_registry", "online_store")
+            missing = [f"stores.{name}" for name in servers if not getattr(self.stores, name)]
+            missing += [] if self.signing.public_keys else ["signing.public_keys"]
             if missing:
-                raise _incomplete("profile production", [f"stores.{k}" for k in missing])
+                raise _incomplete("profile production", missing)
         if self.source.kind == "files" and self.source.path is None:
             raise _incomplete("source.kind = files", ["source.path"])
         if self.source.kind == "sql" and not self.source.url.get_secret_value() and self.source.url_file is None:
@@ -196,6 +196,15 @@ class Settings(Section):
     @property
     def online_store(self) -> dict[str, Any]:
         return self.stores.online_store or {"type": "sqlite", "path": str(self.data_dir / "online_store.db")}
+
+    @property
+    def local_pair(self) -> Path:
+        """The folder of the pair that bundles are signed with where no key is named."""
+        return self.data_dir / "keys"
+
+    @property
+    def public_key_files(self) -> tuple[Path, ...]:
+        return self.signing.public_keys or (self.local_pair / "bundle_signing.pub",)
 
     @property
     def recorded(self) -> dict[str, dict[str, Any]]:

@@ -27,7 +27,7 @@ def collect(settings: Settings, day: date) -> dict[str, Any]:
     judged = promotions["event_date"].iloc[-1]
     evaluation = lake.read("evaluation/evaluation_report", judged, judged).to_pylist()[0]
     drift = lake.read("monitoring/drift_report", day, day).to_pylist()
-    bundle = bundle_of(lake, day)
+    bundle = bundle_of(lake, day, settings)
     return {
         "as_of": day,
         "feeds": feed_totals(lake, settings.calendar.first_day, day),
@@ -39,14 +39,14 @@ def collect(settings: Settings, day: date) -> dict[str, Any]:
         "reasons": list(evaluation["reasons"]),
         "champion": bundle.manifest.model_version,
         "drift": drift[0]["verdict"] if drift else "unknown",
-        "example": _example(lake, day),
+        "example": _example(lake, day, settings),
         "reports": {"evaluation": evaluation["html_path"], "drift": drift[0]["html_path"] if drift else ""},
     }
 
 
-def _example(lake: Lake, day: date) -> dict[str, Any]:
+def _example(lake: Lake, day: date, settings: Settings) -> dict[str, Any]:
     """Five recommendations of the customer with the median number of orders, with reasons from the model's contributions."""
-    bundle = bundle_of(lake, day)
+    bundle = bundle_of(lake, day, settings)
     customers = lake.read("features/customer", day, day).to_pandas().dropna(subset=["customer_n_orders"])
     row = customers.sort_values(["customer_n_orders", "customer_id"]).iloc[len(customers) // 2]
     packs = (

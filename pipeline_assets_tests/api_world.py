@@ -78,7 +78,7 @@ class World:
 
     def client(self, **limits: Any) -> TestClient:
         limits = {"answer_seconds": 600.0, "poll_seconds": 3600.0} | limits  # no test waits, or depends on how long
-        config = ServingConfig(self.url, self.root / "log", **limits)
+        config = ServingConfig(self.url, self.root / "log", public_keys=[tiny.trust(self.root)], **limits)
         app = create_app(config, connect=self.connect, wall=lambda: NOW, monotonic=lambda: self.seconds)
         return TestClient(app, raise_server_exceptions=False)
 

@@ -12,6 +12,7 @@ from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.release import build_bundle
 from pipeline_assets.resources.release import release as make_live
+from pipeline_assets.resources.signing import trusted
 from pipeline_assets.resources.tracking import Tracking
 from pipeline_assets.settings import get_settings
 
@@ -30,18 +31,18 @@ GROUP = "deployment"
     owners=ML_TEAM,
     kinds={"lightgbm", "parquet"},
     tags={"layer": GROUP},
-    code_version="1",
+    code_version="2",
     partitions_def=daily,
     backfill_policy=dg.BackfillPolicy.single_run(),
     description="One immutable directory with all that serving needs for the day: the champion, the product matrix, the popularity fallback, "
-    "evaluation, model card, warm-up requests with recorded answers, and a manifest of digests. Fresh daily. Read by recommendations and the API.",
+    "evaluation, model card, warm-up requests with recorded answers, and a signed manifest of digests. Fresh daily. Read by recommendations and the API.",
 )
 def bundle(
     context: dg.AssetExecutionContext, lake: Lake, feature_store: FeatureStoreResource, tracking: Tracking
 ) -> dg.MaterializeResult:
     def one_day(day: date) -> dict[str, Any]:
         path = build_bundle(lake, feature_store, tracking, day, get_settings(), context.run.run_id, datetime.now(UTC))
-        manifest = verify(path)
+        manifest = verify(path, trusted(get_settings()))
         size = sum(file.size for file in manifest.files)
         return {
             "bundle": dg.MetadataValue.path(str(path)),

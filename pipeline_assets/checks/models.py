@@ -23,6 +23,7 @@ from pipeline_assets.resources.release import (
     RECOMMENDATION_TABLE,
     bundle_of,
 )
+from pipeline_assets.resources.signing import trusted
 from pipeline_assets.resources.tracking import Tracking
 from pipeline_assets.resources.training_data import training_weeks
 from pipeline_assets.resources.training_run import MODEL_TABLE
@@ -125,13 +126,13 @@ def champion_follows_the_gate(
     asset=["deployment", "bundle"],
     blocking=True,
     partitions_def=daily,
-    description="Every file of the bundle has the size and SHA-256 of its manifest.",
+    description="The manifest is signed by a trusted key, and every file of the bundle has its size and SHA-256.",
 )
 def bundle_is_whole(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
     def one_day(day: date) -> tuple[bool, dict[str, Any]]:
         path = Path(lake.read(BUNDLE_TABLE, day, day).to_pylist()[0]["path"])
         try:
-            manifest = verify(path)
+            manifest = verify(path, trusted(get_settings()))
         except BundleError as error:
             return False, {"error": str(error)}
         return True, {"bundle_id": manifest.bundle_id, "files": len(manifest.files)}
@@ -140,7 +141,7 @@ def bundle_is_whole(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.As
 
 
 def _well_formed(lake: Lake, table: str, day: date) -> tuple[bool, dict[str, Any]]:
-    slates, bundle = lake.read(table, day, day).to_pandas(), bundle_of(lake, day)
+    slates, bundle = lake.read(table, day, day).to_pandas(), bundle_of(lake, day, get_settings())
     by_customer = slates.groupby("customer_id")["rank"]
     numbers = {
         "rows": len(slates),
@@ -179,7 +180,10 @@ def discover_slates_are_well_formed(context: dg.AssetCheckExecutionContext, lake
 )
 def coverage_is_not_collapsed(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
     def one_day(day: date) -> tuple[bool, dict[str, Any]]:
-        slates, catalogue = lake.read(RECOMMENDATION_TABLE, day, day).to_pandas(), len(bundle_of(lake, day).rows)
+        slates, catalogue = (
+            lake.read(RECOMMENDATION_TABLE, day, day).to_pandas(),
+            len(bundle_of(lake, day, get_settings()).rows),
+        )
         share = slates.loc[slates["rank"] <= 10, "product_id"].nunique() / catalogue
         return share >= 0.02, {"coverage": share, "catalogue": catalogue}
 
@@ -190,14 +194,14 @@ def coverage_is_not_collapsed(context: dg.AssetCheckExecutionContext, lake: Lake
     asset=["deployment", "release"],
     blocking=True,
     partitions_def=daily,
-    description="A release is live, and its bundle is whole.",
+    description="A release is live, and its bundle is whole and signed by a trusted key.",
 )
 def a_whole_bundle_is_live(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
     live = current_live(open_state(get_settings().release_url))
     if live is None:
         return dg.AssetCheckResult(passed=False, metadata={"live": "none"})
     try:
-        manifest = verify(Path(live.bundle_path))
+        manifest = verify(Path(live.bundle_path), trusted(get_settings()))
     except BundleError as error:
         return dg.AssetCheckResult(passed=False, metadata={"live": live.bundle_path, "error": str(error)})
     return dg.AssetCheckResult(

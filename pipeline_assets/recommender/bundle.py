@@ -22,11 +22,13 @@ from pipeline_assets.recommender.columns import PRODUCT_ID, RANK, SCORE
 from pipeline_assets.recommender.errors import BundleError, FeatureMismatch
 from pipeline_assets.recommender.manifest import FILES, REWRITE, Manifest, make_manifest, publish, verify
 from pipeline_assets.recommender.packing import F32, assemble, pack, unpack
+from pipeline_assets.recommender.signature import TrustedKeys
 
 if TYPE_CHECKING:
     import lightgbm
     import pandas as pd
     import pyarrow as pa
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 ATTRIBUTES = ("department", "category", "type", "brand")
 GOLDEN_K = 10
@@ -177,8 +179,8 @@ class Bundle:
         ]
 
 
-def write_bundle(directory: Path, contents: BundleContents) -> Manifest:
-    """Publish a bundle as `directory`, whole or not at all; writing an identical bundle again changes nothing.
+def write_bundle(directory: Path, contents: BundleContents, signing_key: Ed25519PrivateKey) -> Manifest:
+    """Publish a signed bundle as `directory`, whole or not at all; writing an identical bundle again changes nothing.
 
     The golden answers are computed here from the model in memory, so that the probe compares the file with it.
 
@@ -209,16 +211,16 @@ def write_bundle(directory: Path, contents: BundleContents) -> Manifest:
         },
     )
     manifest = make_manifest(contents.model_version, contents.as_of, contents.created_at, blobs)
-    return publish(directory, manifest, blobs)
+    return publish(directory, manifest, blobs, signing_key)
 
 
-def load_bundle(directory: Path) -> Bundle:
-    """Verify, then load. Model names and widths are checked against features.json.
+def load_bundle(directory: Path, trusted: TrustedKeys) -> Bundle:
+    """Verify signature and digests, then load. Model names and widths are checked against features.json.
 
     Raises:
-        BundleError: damaged (see `verify`), or its parts contradict each other.
+        BundleError: unsigned or damaged (see `verify`), or its parts contradict each other.
     """
-    manifest = verify(directory)
+    manifest = verify(directory, trusted)
     blobs = {name: (directory / name).read_bytes() for name in FILES if name != "model.txt"}
     return _bundle(manifest, blobs, _booster(model_file=str(directory / "model.txt")))
 

@@ -1,4 +1,4 @@
-"""The manifest of a bundle and the atomic publication of its directory.
+"""The signed manifest of a bundle and the atomic publication of its directory.
 
 Belongs here: which files a bundle has, their sizes and digests, publishing, checking. Does not: what is in them.
 """
@@ -13,10 +13,15 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline_assets.recommender.errors import BundleError
+from pipeline_assets.recommender.signature import TrustedKeys, public_bytes, sign
 
-MANIFEST = "manifest.json"
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+MANIFEST, SIGNATURE = "manifest.json", "manifest.sig"
 FILES = (
     "model.txt",
     "features.json",
@@ -40,7 +45,7 @@ class BundleFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The signature of a bundle; `bundle_id` is derived from all but `created_at`."""
+    """What a bundle consists of; `bundle_id` is derived from all but `created_at`."""
 
     bundle_id: str
     model_version: str
@@ -55,20 +60,24 @@ def make_manifest(model_version: str, as_of: str, created_at: str, blobs: Mappin
     return Manifest(_bundle_id(model_version, as_of, files), model_version, as_of, created_at, files)
 
 
-def publish(directory: Path, manifest: Manifest, blobs: Mapping[str, bytes]) -> Manifest:
-    """Make `directory` appear with all files at once: written and synced beside it, the manifest last, then renamed.
+def publish(
+    directory: Path, manifest: Manifest, blobs: Mapping[str, bytes], signing_key: Ed25519PrivateKey
+) -> Manifest:
+    """Make `directory` appear with all files at once: written and synced beside it, signed manifest last, then renamed.
 
-    Returns the manifest that is there: an identical bundle that was published before is left alone.
+    Returns the manifest that is there: an identical bundle that was published before with the same key is left alone.
 
     Raises:
-        BundleError: another bundle, or a damaged one, is already at `directory`.
+        BundleError: another bundle, a damaged one or one by another key is already at `directory`.
     """
+    own = TrustedKeys((public_bytes(signing_key),))
     if directory.exists():
-        return _same(directory, manifest)
+        return _same(directory, manifest, own)
+    listing = json.dumps(asdict(manifest), indent=1).encode()
     directory.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=f".{directory.name}-", dir=directory.parent))
     try:
-        for name, blob in [*blobs.items(), (MANIFEST, json.dumps(asdict(manifest), indent=1).encode())]:
+        for name, blob in [*blobs.items(), (SIGNATURE, sign(listing, signing_key)), (MANIFEST, listing)]:
             _write_synced(staging / name, blob)
         staging.chmod(0o755)  # mkdtemp makes it private; the server may run as another user
         _sync_directory(staging)
@@ -77,22 +86,26 @@ def publish(directory: Path, manifest: Manifest, blobs: Mapping[str, bytes]) -> 
         except OSError:
             if not directory.exists():
                 raise
-            return _same(directory, manifest)  # another writer was first
+            return _same(directory, manifest, own)  # another writer was first
         _sync_directory(directory.parent)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return manifest
 
 
-def verify(directory: Path) -> Manifest:
-    """Check that every file of the bundle is there with the recorded size and SHA-256; parses only the manifest.
+def verify(directory: Path, trusted: TrustedKeys) -> Manifest:
+    """Check that a trusted key signed the manifest, and every file is there with the recorded size and SHA-256.
+
+    Parses the signature, then the signed manifest, and no other file.
 
     Raises:
         BundleError: names the file, what was found and what was wanted.
     """
     path = directory / MANIFEST
     try:
-        raw = json.loads(path.read_bytes())
+        listing = path.read_bytes()
+        trusted.check(listing, _signature(directory), str(directory / SIGNATURE), REWRITE)
+        raw = json.loads(listing)
         files = tuple(BundleFile(str(f["path"]), int(f["size"]), str(f["sha256"])) for f in raw["files"])
         manifest = Manifest(raw["bundle_id"], raw["model_version"], raw["as_of"], raw["created_at"], files)
     except OSError as error:
@@ -112,6 +125,13 @@ def verify(directory: Path) -> Manifest:
     return manifest
 
 
+def _signature(directory: Path) -> bytes:
+    try:
+        return (directory / SIGNATURE).read_bytes()
+    except FileNotFoundError:
+        return b""  # unsigned
+
+
 def _verify_file(path: Path, wanted: BundleFile) -> None:
     try:
         size = path.stat().st_size
@@ -125,8 +145,8 @@ def _verify_file(path: Path, wanted: BundleFile) -> None:
         raise BundleError(str(path), found=f"sha256 {sha256}", wanted=f"sha256 {wanted.sha256}", fix=REWRITE)
 
 
-def _same(directory: Path, wanted: Manifest) -> Manifest:
-    found = verify(directory)
+def _same(directory: Path, wanted: Manifest, own: TrustedKeys) -> Manifest:
+    found = verify(directory, own)
     if found.bundle_id != wanted.bundle_id:
         raise BundleError(
             str(directory), found=f"bundle {found.bundle_id}", wanted=f"bundle {wanted.bundle_id}",

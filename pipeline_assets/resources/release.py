@@ -26,12 +26,15 @@ from pipeline_assets.recommender.bundle import (
 from pipeline_assets.recommender.discover import discover
 from pipeline_assets.recommender.errors import BundleError, NotEnoughData
 from pipeline_assets.recommender.features import CUSTOMER_FEATURES, PAIR_FEATURES, PRODUCT_FEATURES
+from pipeline_assets.recommender.manifest import verify
 from pipeline_assets.recommender.packing import unpack
 from pipeline_assets.recommender.ranker import rank_customers
+from pipeline_assets.recommender.signature import key_id, public_bytes
 from pipeline_assets.recommender.training_set import Catalogue
 from pipeline_assets.resources.evaluation_run import EVALUATION_TABLE
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import Lake
+from pipeline_assets.resources.signing import signing_key, trusted
 from pipeline_assets.resources.tracking import Tracking
 from pipeline_assets.resources.training_data import customer_ids, sellable_purchases
 from pipeline_assets.resources.training_run import model_run
@@ -110,7 +113,13 @@ def build_bundle(
     dagster_run_id: str,
     created_at: datetime,
 ) -> Path:
-    """Write the bundle of the champion and the catalogue of `day`; the same content has the same path and is not written again."""
+    """Write and sign the bundle of the champion and the catalogue of `day`, and register it once its signature is trusted.
+
+    The same content, signed with the same key, has the same path and is not written again.
+
+    Raises:
+        BundleError: the key that signs is none of the public keys that serving trusts.
+    """
     champion = tracking.require_champion()
     store = features.apply()
     table = lake.read("features/product", day, day).to_pandas().sort_values("product_id")
@@ -151,21 +160,23 @@ def build_bundle(
             for _, row in rows.iterrows()
         ],
     )
-    content = hashlib.sha256(text.encode())
+    key = signing_key(settings)
+    content = hashlib.sha256(text.encode() + key_id(public_bytes(key)).encode())
     for part in (pd.util.hash_pandas_object(products, index=False), pd.util.hash_pandas_object(fallback, index=False)):
         content.update(part.to_numpy().tobytes())
     content.update(rows["pair_features"].sum())
     path = settings.data_dir / "bundles" / f"v{champion.version}-{day}-{content.hexdigest()[:8]}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    manifest = write_bundle(path, contents)
+    write_bundle(path, contents, key)
+    manifest = verify(path, trusted(settings))
     row = {"event_date": day, "path": str(path), "bundle_id": manifest.bundle_id, "model_version": champion.version}
     lake.replace_days(BUNDLE_TABLE, pyarrow.Table.from_pylist([row]), [day], dagster_run_id)
     return path
 
 
-def bundle_of(lake: Lake, day: date) -> Bundle:
+def bundle_of(lake: Lake, day: date, settings: Settings) -> Bundle:
     """The loaded bundle of a day."""
-    return load_bundle(Path(str(_one(lake, BUNDLE_TABLE, day)["path"])))
+    return load_bundle(Path(str(_one(lake, BUNDLE_TABLE, day)["path"])), trusted(settings))
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +198,7 @@ def recommend(
 ) -> Recommended:
     """Top N of every customer by the bundle of `day`, and a slate of ten with a place for something new: those of `names` are written to the
     lake, the first also, atomically, as one Parquet file for serving."""
-    bundle = bundle_of(lake, day)
+    bundle = bundle_of(lake, day, settings)
     rows = features.customers_as_of(features.apply(), customer_ids(lake, day), day)
     catalogue = Catalogue(list(bundle.rows), bundle.product_matrix)
     ranked = rank_customers(bundle.booster, rows, catalogue, _ALL_CANDIDATES, settings.training.threads)
@@ -225,7 +236,7 @@ def release(lake: Lake, day: date, settings: Settings, recorded_at: datetime) ->
     path, version = Path(str(row["path"])), str(row["model_version"])
     recommendations = settings.data_dir / "recommendations" / f"{day}-v{version}.parquet"
     engine = open_state(settings.release_url)
-    report = probe(path)
+    report = probe(path, trusted(settings))
     if not report.accepted:
         record_refused(
             engine,

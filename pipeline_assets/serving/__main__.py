@@ -35,6 +35,7 @@ def config_from(settings: Settings) -> ServingConfig:
     return ServingConfig(
         release_url=settings.release_url,
         log_dir=settings.data_dir / "prediction_log",
+        public_keys=settings.public_key_files,
         feast=options,
         poll_seconds=settings.serving.poll_seconds,
         keys=settings.access.keys,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +18,7 @@ class ServingConfig:
     release_url: str  # SQLAlchemy URL of the release table
     log_dir: Path  # prediction log, one file a day
     feast: Mapping[str, Any] = field(default_factory=dict)  # content of feature_store.yaml
+    public_keys: Sequence[Path] = ()  # PEM files: who may sign a bundle; without any, none is loaded
     poll_seconds: float = 2.0
     default_k: int = 10
     max_k: int = 100

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from pipeline_assets.recommender.bundle import load_bundle
 from pipeline_assets.recommender.columns import CUSTOMER_ID, PRODUCT_ID, RANK, SCORE
 from pipeline_assets.recommender.errors import BundleError, PipelineError
+from pipeline_assets.recommender.signature import TrustedKeys
 from pipeline_assets.serving.answers import Live, Slate
 from pipeline_assets.serving.probe import ProbeReport, probe
 from pipeline_assets.serving.release_state import Release, current_live, open_state
@@ -74,6 +75,7 @@ class Releases:
 
     Args:
         url: SQLAlchemy URL of the release table.
+        public_keys: PEM files of the keys that may sign bundles, read for each one, so that a rotation needs no restart.
         on_swap: told of each new snapshot; on_refusal: of each refused release, with the reason.
         clock: monotonic seconds.
         check: the probe; replaced in tests.
@@ -82,17 +84,19 @@ class Releases:
     def __init__(
         self,
         url: str,
+        public_keys: Sequence[Path],
         *,
         poll_seconds: float,
         retry_refused_seconds: float,
         clock: Callable[[], float],
         on_swap: Callable[[Live], None],
         on_refusal: Callable[[Release, str], None],
-        check: Callable[[Path], ProbeReport] = probe,
+        check: Callable[[Path, TrustedKeys], ProbeReport] = probe,
     ) -> None:
         self.live: Live | None = None
         self.looked_at = clock()  # of the last look that reached the table: its age is the dead-man's switch
         self._url, self._poll, self._retry, self._clock = url, poll_seconds, retry_refused_seconds, clock
+        self._public_keys = public_keys
         self._on_swap, self._on_refusal, self._check = on_swap, on_refusal, check
         self._engine: sa.Engine | None = None
         self._refused: tuple[int, float] | None = None  # release id, when to try it again
@@ -141,8 +145,8 @@ class Releases:
             return "swapped"
 
     def _load(self, release: Release) -> Live:
-        directory = Path(release.bundle_path)
-        report = self._check(directory)
+        directory, trusted = Path(release.bundle_path), TrustedKeys.read(self._public_keys)
+        report = self._check(directory, trusted)
         if not report.accepted:
             raise BundleError(
                 release.bundle_path,
@@ -150,7 +154,7 @@ class Releases:
                 wanted="a bundle that passes its probe",
                 fix="release another bundle",
             )
-        bundle = load_bundle(directory)
+        bundle = load_bundle(directory, trusted)
         path = Path(release.recommendations_path) if release.recommendations_path else None
         return Live(release.id, bundle, BatchSlates(path))
 

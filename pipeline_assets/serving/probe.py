@@ -21,6 +21,7 @@ import numpy as np
 
 from pipeline_assets.recommender.bundle import GOLDEN_K, Bundle, GoldenAnswer, WarmupRequest, load_bundle
 from pipeline_assets.recommender.errors import BundleError, PipelineError
+from pipeline_assets.recommender.signature import TrustedKeys
 from pipeline_assets.serving.startup import import_lightgbm_alone
 
 TIMEOUT_SECONDS = 120.0  # a probe takes about 1.5 s CPU; the rest is for a loaded machine
@@ -41,11 +42,14 @@ class ProbeReport:
 
 
 def probe(
-    directory: Path, timeout_seconds: float = TIMEOUT_SECONDS, max_answer_cpu_ms: float = MAX_ANSWER_CPU_MS
+    directory: Path,
+    trusted: TrustedKeys,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    max_answer_cpu_ms: float = MAX_ANSWER_CPU_MS,
 ) -> ProbeReport:
     """The verdict on the bundle in `directory`, reached in a child process; never raises for a bad bundle."""
     command = [sys.executable, "-m", "pipeline_assets.serving.probe", str(directory.resolve())]
-    command += ["--max-answer-cpu-ms", str(max_answer_cpu_ms)]
+    command += ["--max-answer-cpu-ms", str(max_answer_cpu_ms), "--trust", *(key.hex() for key in trusted.keys)]
     root = Path(__file__).resolve().parents[2]  # so that the child imports this very package
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, timeout=timeout_seconds, check=False)
@@ -62,13 +66,13 @@ def probe(
         return _refused(f"exit status {done.returncode} without a report: {''.join(tail)[:300]}")
 
 
-def question(directory: Path, max_answer_cpu_ms: float = MAX_ANSWER_CPU_MS) -> ProbeReport:
+def question(directory: Path, trusted: TrustedKeys, max_answer_cpu_ms: float = MAX_ANSWER_CPU_MS) -> ProbeReport:
     """The same verdict reached in this process. A damaged bundle can abort it: call `probe` instead.
 
     Raises:
-        PipelineError: the bundle is damaged, or does not answer as recorded.
+        PipelineError: the bundle is unsigned or damaged, or does not answer as recorded.
     """
-    bundle = load_bundle(directory)
+    bundle = load_bundle(directory, trusted)
     if not bundle.warmup or len(bundle.warmup) != len(bundle.golden):
         found = f"{len(bundle.warmup)} requests, {len(bundle.golden)} answers"
         raise BundleError("warmup.json", found=found, wanted="one answer per request, at least one", fix=RETRAIN)
@@ -109,15 +113,25 @@ def _refused(reason: str) -> ProbeReport:
     return ProbeReport(accepted=False, bundle_id=None, reason=reason, answered=0, slowest_cpu_ms=0.0)
 
 
+def _configured_keys() -> TrustedKeys:
+    from pipeline_assets.settings import get_settings
+
+    return TrustedKeys.read(get_settings().public_key_files)
+
+
 def main(arguments: Sequence[str]) -> int:
     """Print the report as one JSON line; 0 accepted, 1 refused."""
     parser = argparse.ArgumentParser(prog="python -m pipeline_assets.serving.probe", description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--max-answer-cpu-ms", type=float, default=MAX_ANSWER_CPU_MS)
+    parser.add_argument(
+        "--trust", nargs="*", type=bytes.fromhex, metavar="HEX", help="public keys; those of the settings if not given"
+    )
     options = parser.parse_args(arguments)
     import_lightgbm_alone()
     try:
-        report = question(options.directory, options.max_answer_cpu_ms)
+        trusted = _configured_keys() if options.trust is None else TrustedKeys(tuple(options.trust))
+        report = question(options.directory, trusted, options.max_answer_cpu_ms)
     except PipelineError as error:
         report = _refused(str(error))
     print(json.dumps(asdict(report)))

@@ -51,6 +51,7 @@ class Service:
         self.breaker = Breaker(config.breaker_failures, config.breaker_seconds, monotonic)
         self.releases = Releases(
             config.release_url,
+            config.public_keys,
             poll_seconds=config.poll_seconds,
             retry_refused_seconds=config.retry_refused_seconds,
             clock=monotonic,

@@ -133,6 +133,16 @@ def test_champion_follows_the_gate(
     assert outcome(checks.champion_follows_the_gate, lake, tracking=registry) == expected
 
 
+@pytest.fixture(autouse=True)
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A data folder, so a release table, of its own, that trusts the key of tiny bundles."""
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(tmp_path))
+    tiny.trust(tmp_path)
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
+
+
 def bundled(lake: Lake, root: Path, **changes: Any) -> Path:
     """A tiny bundle that is the bundle of `DAY`."""
     path, _ = tiny.write(root, **changes)
@@ -209,21 +219,12 @@ def test_coverage_is_not_collapsed(lake: Lake, tmp_path: Path) -> None:
     assert outcome(checks.coverage_is_not_collapsed, lake) == PASSES
 
 
-@pytest.fixture
-def release_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A release table of its own."""
-    monkeypatch.setenv("PIPELINE_DATA_DIR", str(tmp_path))
-    get_settings.cache_clear()
-    yield get_settings().release_url
-    get_settings.cache_clear()
-
-
-def test_a_whole_bundle_is_live(lake: Lake, tmp_path: Path, release_url: str) -> None:
+def test_a_whole_bundle_is_live(lake: Lake, tmp_path: Path) -> None:
     """Nothing live fails, a whole bundle passes, the same one damaged fails."""
     path, _ = tiny.write(tmp_path / "bundles")
     assert outcome(checks.a_whole_bundle_is_live, lake) == FAILS_AND_BLOCKS
     live = {"bundle_path": str(path), "model_version": "m1", "as_of": str(DAY)}
-    record_live(open_state(release_url), **live, recommendations_path=None, recorded_at=NOON)
+    record_live(open_state(get_settings().release_url), **live, recommendations_path=None, recorded_at=NOON)
     assert outcome(checks.a_whole_bundle_is_live, lake) == PASSES_AND_BLOCKS
     damage(path)
     assert outcome(checks.a_whole_bundle_is_live, lake) == FAILS_AND_BLOCKS

@@ -94,6 +94,7 @@ def data_dir(tmp_path: Path) -> Path:
     from pipeline_assets_tests import tiny_bundle as tiny
 
     bundle, _ = tiny.write(tmp_path / "bundles")
+    tiny.trust(tmp_path)
     engine = open_state(load_settings({"PIPELINE_DATA_DIR": str(tmp_path)}).release_url)
     moment = datetime(2017, 11, 6, tzinfo=UTC)
     record_live(

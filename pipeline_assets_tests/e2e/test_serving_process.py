@@ -100,6 +100,7 @@ def test_server_process_answers_over_http(data_dir: Path) -> None:
     """Released, started as users start it, asked on loopback, swapped to the next day, stopped: nothing is lost."""
 
     def release(as_of: str, text: str) -> None:
+        tiny.trust(data_dir)
         directory, _ = tiny.write(data_dir / "bundles", as_of=as_of, text=text)
         record_live(
             open_state(load_settings(environment(data_dir)).release_url),

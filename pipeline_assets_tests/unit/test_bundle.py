@@ -14,7 +14,7 @@ from pipeline_assets_tests import tiny_bundle as tiny
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return load_bundle(tiny.write(tmp_path_factory.mktemp("bundles"))[0])
+    return load_bundle(tiny.write(tmp_path_factory.mktemp("bundles"))[0], tiny.TRUSTED)
 
 
 def test_loaded_bundle_has_every_part(bundle: Bundle) -> None:
@@ -146,13 +146,13 @@ def test_cut_model_is_refused_before_it_is_parsed(tmp_path: Path, kept: float) -
     raw = path.read_bytes()
     path.write_bytes(raw[: int(len(raw) * kept)])
     with pytest.raises(BundleError, match=r"model\.txt: found"):
-        load_bundle(directory)
+        load_bundle(directory, tiny.TRUSTED)
 
 
 def test_no_file_is_a_pickle(tmp_path: Path) -> None:
     """Pickles begin with 0x80; the files are text, JSON and Parquet (PAR1)."""
     directory, manifest = tiny.write(tmp_path)
-    assert verify(directory) == manifest
+    assert verify(directory, tiny.TRUSTED) == manifest
     starts = {path.name: path.read_bytes()[:4] for path in directory.iterdir()}
     assert all(start[0] != 0x80 for start in starts.values())
     assert starts["products.parquet"] == starts["fallback.parquet"] == b"PAR1"

@@ -25,6 +25,7 @@ from pipeline_assets.recommender.features import CUSTOMER_FEATURES, MODEL_FEATUR
 from pipeline_assets.recommender.packing import pack, unpack
 from pipeline_assets.recommender.ranker import RankerParams, Trained, rank_customers
 from pipeline_assets.recommender.training_set import Catalogue
+from pipeline_assets_tests import tiny_bundle
 from pipeline_assets_tests import tiny_examples as tiny
 
 N_PRODUCTS, N_CUSTOMERS = 40, 7
@@ -198,8 +199,9 @@ def bundle(directory: Path, model: Trained) -> Bundle:
             fallback=pd.DataFrame({"rank": [1], "product_id": ["p00"], "score": [1.0]}),
             evaluation={"ndcg": 1.0}, model_card="# Tiny\n", warmup=(request,),
         ),
+        tiny_bundle.KEY,
     )  # fmt: skip
-    return load_bundle(directory)
+    return load_bundle(directory, tiny_bundle.TRUSTED)
 
 
 def test_batch_and_serving_give_the_same_bits(model: Trained, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ SERVERS = {
     "PIPELINE_STORES__MLFLOW_URI": "http://mlflow",
     "PIPELINE_STORES__RELEASE_URL": "postgresql://db/release",
     "PIPELINE_STORES__FEAST_REGISTRY": "postgresql://db/feast",
+    "PIPELINE_SIGNING__PUBLIC_KEYS": '["/run/keys/new.pub", "/run/keys/old.pub"]',
 }
 
 
@@ -153,6 +154,7 @@ def test_production_without_servers_names_each_missing_one() -> None:
     for server in ("mlflow_uri", "release_url", "feast_registry", "online_store"):
         assert f"stores.{server}" in str(error.wanted)
     assert "PIPELINE_STORES__" in error.fix
+    assert "PIPELINE_SIGNING__PUBLIC_KEYS" in error.fix
 
 
 def test_production_names_only_what_is_missing() -> None:
@@ -168,6 +170,17 @@ def test_production_with_servers_uses_them(tmp_path: Path) -> None:
     settings = load_settings({**environ, **SERVERS})
     assert (settings.mlflow_uri, settings.release_url) == ("http://mlflow", "postgresql://db/release")
     assert settings.online_store["type"] == "redis"
+
+
+def test_keys_of_bundles(tmp_path: Path) -> None:
+    """Embedded: the pair of the data folder; in production the files that are named, several for a rotation."""
+    environ = toml(tmp_path, '[stores.online_store]\ntype = "redis"\n')
+    assert load_settings({**environ, **SERVERS}).public_key_files == (
+        Path("/run/keys/new.pub"),
+        Path("/run/keys/old.pub"),
+    )
+    embedded = load_settings({"PIPELINE_DATA_DIR": str(tmp_path)})
+    assert embedded.public_key_files == (tmp_path / "keys/bundle_signing.pub",)
 
 
 def test_files_without_a_folder_say_which_variable_is_missing() -> None:
