@@ -12,10 +12,12 @@ from typing import Any
 
 import dagster as dg
 
+from pipeline_assets.assets.common import DATA_TEAM
 from pipeline_assets.monitoring.retraining import decide_retraining
 from pipeline_assets.recommender.errors import NotEnoughData
 from pipeline_assets.resources.alerts import Alert, Alerts
 from pipeline_assets.resources.lake import Lake
+from pipeline_assets.resources.pipeline_metrics import write_metrics
 from pipeline_assets.resources.sources import SourceResource
 from pipeline_assets.resources.training_data import training_cutoffs
 from pipeline_assets.schemas.feeds import FEEDS
@@ -133,7 +135,19 @@ def late_data(
         batches = [landed_batches(lake, FEEDS[feed], day, day)[day].digest[:12] for feed in feeds]
         summary = f"{', '.join(feeds)} of {day} changed after the day was landed"
         details = {"day": str(day), "feeds": feeds}
-        alerts.send(Alert("late_data", "info", summary, f"{RUNBOOK}#late-data", datetime.now(UTC), details))
+        alerts.send(
+            Alert(
+                "late_data",
+                "info",
+                summary,
+                f"{RUNBOOK}#late-data",
+                datetime.now(UTC),
+                details,
+                owner=DATA_TEAM[0],
+                suspected_cause="The source corrected what it had delivered.",
+                subject="-".join([str(day), *batches]),
+            )
+        )
         yield dg.RunRequest(
             run_key=f"late-{day}-{'-'.join(batches)}",  # of what it supersedes: another correction has another key
             job_name=ingest.name,
@@ -220,6 +234,8 @@ def retrain_on_drift(
                     f"{RUNBOOK}#input-drift",
                     datetime.now(UTC),
                     {"day": str(day), "retraining": decision.is_requested},
+                    suspected_cause="The season, the assortment or the prices changed, or the source did: see the report.",
+                    subject=str(day),
                 )
             )
         if decision.is_requested:
@@ -255,7 +271,7 @@ def alert_on_failure(context: dg.RunFailureSensorContext, alerts: Alerts) -> Non
     run = context.dagster_run
     steps = context.get_step_failure_events()
     cause = _root_cause(steps[0].event_specific_data.error) if steps else context.failure_event.message
-    details = {
+    details: dict[str, Any] = {
         "run_id": run.run_id,
         "job": run.job_name,
         "partition": run.tags.get("dagster/partition", ""),
@@ -270,9 +286,24 @@ def alert_on_failure(context: dg.RunFailureSensorContext, alerts: Alerts) -> Non
             f"{RUNBOOK}#run-failed",
             datetime.now(UTC),
             details,
+            owner=DATA_TEAM[0],
+            suspected_cause=cause[:500],
+            subject=f"{run.job_name} {'+'.join(details['steps'])}",  # a hundred runs that fail alike are one alert
         )
     )
 
 
+@dg.sensor(
+    name="metrics",
+    minimum_interval_seconds=60,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Writes the pipeline's Prometheus metrics, and pushes them where a gateway is set. Once a minute, not once a run: that "
+    "the time in them moves on is what shows that the daemon lives, and a run that hangs never ends.",
+)
+def metrics(context: dg.SensorEvaluationContext, lake: Lake) -> dg.SkipReason:
+    path = write_metrics(lake, context.instance, get_settings(), datetime.now(UTC))
+    return dg.SkipReason(f"wrote {path}")
+
+
 SCHEDULES = [weekly_training]
-SENSORS = [new_day, late_data, retrain_on_drift, alert_on_failure]
+SENSORS = [new_day, late_data, retrain_on_drift, alert_on_failure, metrics]

@@ -7,7 +7,7 @@ import dagster as dg
 import pipeline_assets.assets
 import pipeline_assets.checks
 from pipeline_assets import automation
-from pipeline_assets.resources.alerts import Alerts
+from pipeline_assets.resources.alerts import alerts_of
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import local_lake
 from pipeline_assets.resources.sources import SourceResource
@@ -36,7 +36,7 @@ def build_defs(settings: Settings) -> dg.Definitions:
             "feature_store": FeatureStoreResource(),
             "mlflow": mlflow_run.configured({"tracking_uri": settings.mlflow_uri, "artifact_root": artifact_root}),
             "tracking": Tracking(tracking_uri=settings.mlflow_uri, artifact_root=artifact_root),
-            "alerts": Alerts(webhook_url=settings.monitoring.webhook_url.get_secret_value()),
+            "alerts": alerts_of(settings.alerts, settings.data_dir),
         },
     )
 

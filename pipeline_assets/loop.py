@@ -30,6 +30,7 @@ from pipeline_assets.resources.lost_runs import (
     this_process,
     wait_until_writable,
 )
+from pipeline_assets.resources.pipeline_metrics import write_metrics
 from pipeline_assets.resources.sources import build_source
 from pipeline_assets.resources.training_data import TRAINING_SET, training_cutoffs
 from pipeline_assets.resources.versions import stale_days, sweep
@@ -158,7 +159,10 @@ class Loop:
             RunFailed: from the first run that failed; a later pass goes on there.
         """
         with _storage_of_runs(self._settings.data_dir):
-            return self._bring_up()
+            try:
+                return self._bring_up()
+            finally:
+                self._write_metrics()
 
     def prepare(self, last: date, cutoffs: Callable[[Lake], Sequence[date]]) -> None:
         """Land, validate and build what is missing up to `last`, and features as of the days of `cutoffs`. Nothing is trained or served.
@@ -187,6 +191,14 @@ class Loop:
                 self._features(cutoffs(local_lake(self._settings.data_dir)))
             finally:
                 self._end_workers()
+
+    def _write_metrics(self) -> None:
+        """What the run did, for Prometheus; a full disk or a silent gateway is told and changes nothing."""
+        lake, now = local_lake(self._settings.data_dir), datetime.now(UTC)
+        try:
+            write_metrics(lake, self._instance, self._settings, now)
+        except OSError as error:
+            self._say(f"  metrics were not written: {error}")
 
     def _arrived(self) -> tuple[Source, list[date]]:
         source = build_source(self._settings, datetime.now().astimezone())

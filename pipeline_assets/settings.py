@@ -22,6 +22,7 @@ import pydantic
 
 from pipeline_assets.recommender.errors import ConfigurationError
 from pipeline_assets.settings_access import AccessSettings
+from pipeline_assets.settings_alerts import AlertSettings
 from pipeline_assets.settings_base import Section
 from pipeline_assets.settings_monitoring import MonitoringSettings
 from pipeline_assets.settings_serving import ServingSettings, StoreSettings
@@ -158,6 +159,7 @@ class Settings(Section):
     stores: StoreSettings = StoreSettings()
     signing: SigningSettings = SigningSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    alerts: AlertSettings = AlertSettings()
 
     @pydantic.field_validator("data_dir")
     @classmethod

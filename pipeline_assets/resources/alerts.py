@@ -1,209 +1,201 @@
-"""Alerts leave the pipeline here, and only here: one line in the log always, a webhook when one is set.
+"""Alerts leave the pipeline here, and only here: one line in the log always, the sinks that are set, and each thing once.
 
-What belongs here: delivery. What does not: deciding that something is wrong (monitoring/), or when to look
-(automation). A delivery failure never fails the run that reports a problem: it is an error line of its own.
+Belongs here: which sinks there are, and whether an alert was said already. Does not: how a sink delivers (alert_sinks.py).
+What was said is kept in a small database, because every tick of a sensor may be another process.
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import json
-import logging
-import math
-import threading
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
 
 import dagster as dg
-import httpx
-import tenacity
 from pydantic import Field
 
-from pipeline_assets.recommender.errors import ConfigurationError
+from pipeline_assets.resources.alert_sinks import LOGGER, Alert, AlertSink, EmailSink, LogSink, SlackSink, WebhookSink
+from pipeline_assets.settings_alerts import AlertSettings
 
-LOGGER = logging.getLogger("pipeline_assets.alerts")
-Severity = Literal["info", "warning", "critical"]
-LEVELS: dict[str, int] = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.CRITICAL}
+STORM = "alert_storm"
+_TABLE = """create table if not exists alerts (
+    occurred_at real not null, name text not null, severity text not null, subject text not null, was_delivered integer not null
+)"""
+_KEEP = timedelta(days=90)  # as dagster.yaml keeps ticks; a storm of one alert a second for a day is 5 MB
 
-# A receiver that is restarting is back within seconds: three attempts, waits of 1 and 2 s between them. The timeout is
-# for each network operation (connect, send, first bytes of the answer); a dead receiver costs a run about 18 s.
-TIMEOUT_SECONDS = 5.0
-ATTEMPTS = 3
-FIRST_WAIT_SECONDS = 1.0
+__all__ = ["Alert", "AlertMemory", "AlertSink", "Alerts", "EmailSink", "LogSink", "SlackSink", "WebhookSink"]
 
 
 @dataclass(frozen=True)
-class Alert:
-    """One thing a person should know.
+class Admission:
+    """What happens to an alert: `send` it, or not because it is a `repeat`, or because there is a `storm`.
 
-    Attributes:
-        name: stable identifier, such as `input_drift`; receivers group by it.
-        severity: info, warning or critical.
-        summary: one sentence.
-        details: figures and names behind it; no secrets and no customer data.
-        runbook: link or path of the page that says what to do.
-        occurred_at: when, with a time zone; passed in.
+    `unsaid`: how often the same was held back since it was last delivered. `opens_storm`: it is the first one that is too much.
     """
 
-    name: str
-    severity: Severity
-    summary: str
-    runbook: str
-    occurred_at: dt.datetime
-    details: Mapping[str, object] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        """Refuse what a receiver would misread.
-
-        Raises:
-            ConfigurationError: an unknown severity, or a time without zone.
-        """
-        if self.severity not in LEVELS:
-            raise ConfigurationError(
-                "alert severity", found=self.severity, wanted=f"one of {', '.join(LEVELS)}", fix="correct the caller"
-            )
-        if self.occurred_at.tzinfo is None:
-            raise ConfigurationError(
-                "alert occurred_at", found=self.occurred_at, wanted="a time with a zone", fix="pass an aware datetime"
-            )
-
-    def to_json(self) -> str:
-        """One line of strict JSON (a number that is not finite becomes text), keys sorted."""
-        body = {
-            "name": self.name,
-            "severity": self.severity,
-            "summary": self.summary,
-            "details": dict(self.details),
-            "runbook": self.runbook,
-            "occurred_at": self.occurred_at.isoformat(),
-        }
-        return json.dumps(_plain(body), sort_keys=True, allow_nan=False, ensure_ascii=True)
-
-
-class AlertSink(Protocol):
-    """Somewhere an alert goes. `send` never raises because of the far side."""
-
-    def send(self, alert: Alert) -> None:
-        """Deliver the alert, or log why it could not be delivered."""
-        ...
+    kind: Literal["send", "repeat", "storm"]
+    unsaid: int = 0
+    opens_storm: bool = False
 
 
 @dataclass(frozen=True)
-class LogSink:
-    """One JSON line on `pipeline_assets.alerts`, at the level of the severity."""
+class AlertMemory:
+    """Which alerts were delivered, and when.
 
-    logger: logging.Logger = LOGGER
-
-    def send(self, alert: Alert) -> None:
-        """Log the alert."""
-        self.logger.log(LEVELS[alert.severity], "%s", alert.to_json())
-
-
-@dataclass(frozen=True)
-class WebhookSink:
-    """POST the alert's JSON to a URL that is itself a secret (Slack and others put the token in its path).
-
-    Transport errors, 429 and 5xx are tried again; another status is final. Redirects are not followed: the body and the
-    secret go where they were configured to go and nowhere else.
+    Args:
+        path: SQLite database, made where it is not.
+        repeat: the same name, severity and subject is delivered once in this time.
+        hourly_limit: alerts delivered in any hour; what is more is a storm, which is one alert.
     """
 
-    url: str = field(repr=False)
-    timeout_seconds: float = TIMEOUT_SECONDS
-    attempts: int = ATTEMPTS
-    first_wait_seconds: float = FIRST_WAIT_SECONDS
-    logger: logging.Logger = LOGGER
+    path: Path
+    repeat: timedelta
+    hourly_limit: int
 
-    def send(self, alert: Alert) -> None:
-        """Deliver, or log one error line with the alert's name, the reason and the number of attempts."""
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self.attempts),
-            wait=tenacity.wait_exponential(multiplier=self.first_wait_seconds),
-            retry=tenacity.retry_if_exception(_is_transient),
-            reraise=True,
-        )
-        body = alert.to_json()
-        carrier = logging.getLogger("httpx")  # logs every request with its URL at INFO
-        own_requests = _OwnThread()
-        carrier.addFilter(own_requests)
-        try:
-            retrying(self._post, body)
-        # OSError, ValueError: unreadable certificates, malformed proxy settings or host names, met before sending
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, _Refused) as error:
-            line = {
-                "name": "alert_delivery_failed",
-                "alert": alert.name,
-                "reason": _reason(error),
-                "attempts": retrying.statistics["attempt_number"],
-            }
-            self.logger.error("%s", json.dumps(line, sort_keys=True))
-        finally:
-            carrier.removeFilter(own_requests)
+    def admit(self, alert: Alert) -> Admission:
+        """Decide about an alert by its own time, and remember it."""
+        now = alert.occurred_at.timestamp()
+        with self._opened() as database:
+            same = (alert.name, alert.severity, alert.subject)
+            where = "name = ? and severity = ? and subject = ?"
+            ((last,),) = database.execute(
+                f"select max(occurred_at) from alerts where {where} and was_delivered = 1 and occurred_at <= ?",
+                (*same, now),
+            )
+            ((unsaid,),) = database.execute(
+                f"select count(*) from alerts where {where} and was_delivered = 0 and occurred_at > ?",
+                (*same, last or 0),
+            )
+            ((hour,),) = database.execute(
+                "select count(*) from alerts where was_delivered = 1 and occurred_at > ?", (now - 3600,)
+            )
+            ((storms,),) = database.execute(
+                "select count(*) from alerts where name = ? and occurred_at > ?", (STORM, now - 3600)
+            )
+            if last is not None and now - last < self.repeat.total_seconds():
+                found = Admission("repeat", unsaid)
+            elif hour >= self.hourly_limit:
+                found = Admission("storm", unsaid, opens_storm=not storms)
+            else:
+                found = Admission("send", unsaid)
+            rows = [(now, *same, int(found.kind == "send"))]
+            rows += [(now, STORM, "critical", "", 0)] if found.opens_storm else []
+            database.executemany("insert into alerts values (?, ?, ?, ?, ?)", rows)
+            database.execute("delete from alerts where occurred_at < ?", (now - _KEEP.total_seconds(),))
+        return found
 
-    def _post(self, body: str) -> None:
-        headers = {"Content-Type": "application/json"}
-        with (
-            httpx.Client(timeout=self.timeout_seconds, follow_redirects=False) as client,
-            client.stream("POST", self.url, content=body, headers=headers) as response,  # its body is never read
-        ):
-            if not response.is_success:
-                raise _Refused(response.status_code)
+    def counts(self) -> dict[tuple[str, str], int]:
+        """(name, severity) -> alerts that are remembered, delivered or not."""
+        if not self.path.exists():
+            return {}
+        with self._opened() as database:
+            rows = database.execute("select name, severity, count(*) from alerts group by name, severity").fetchall()
+        return {(name, severity): count for name, severity, count in rows}
+
+    @contextmanager
+    def _opened(self) -> Iterator[sqlite3.Connection]:
+        """The database in one transaction that other processes wait for."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(self.path, timeout=10, isolation_level=None)) as database:
+            database.execute(_TABLE)
+            database.execute("begin immediate")
+            yield database
+            database.execute("commit")
 
 
 class Alerts(dg.ConfigurableResource):  # type: ignore[type-arg]
-    """Every alert goes to the log; also to `webhook_url` when that is set (give it as `dg.EnvVar`, it is a secret)."""
+    """Every alert goes to the log; also to the sinks that are set, once for the same thing (secrets as `dg.EnvVar`)."""
 
-    webhook_url: str = Field(default="", repr=False, description="Secret. Empty: log only.")
+    webhook_url: str = Field(default="", repr=False, description="Secret. Empty: no webhook.")
+    slack_url: str = Field(default="", repr=False, description="Secret. A Slack incoming webhook. Empty: none.")
+    smtp_host: str = Field(default="", description="Empty: no e-mail.")
+    smtp_port: int = 587
+    smtp_user: str = ""
+    smtp_password: str = Field(default="", repr=False, description="Secret.")
+    smtp_starttls: bool = True
+    email_from: str = ""
+    email_to: list[str] = Field(default_factory=list)
+    memory_path: str = Field(default="", description="Database of what was said. Empty: every alert is delivered.")
+    repeat_minutes: float = 60
+    hourly_limit: int = 20
 
     def sinks(self) -> tuple[AlertSink, ...]:
         """The sinks in the order in which they are tried; the log is first, so that it has the alert in any case."""
-        return (LogSink(), WebhookSink(self.webhook_url)) if self.webhook_url else (LogSink(),)
+        found: list[AlertSink] = [LogSink()]
+        found += [WebhookSink(self.webhook_url)] if self.webhook_url else []
+        found += [SlackSink(self.slack_url)] if self.slack_url else []
+        if self.smtp_host:
+            to = tuple(self.email_to)
+            found.append(
+                EmailSink(
+                    self.smtp_host,
+                    self.smtp_port,
+                    self.email_from,
+                    to,
+                    self.smtp_starttls,
+                    self.smtp_user,
+                    self.smtp_password,
+                )
+            )
+        return tuple(found)
 
     def send(self, alert: Alert) -> None:
-        """Give the alert to every sink."""
-        for sink in self.sinks():
-            sink.send(alert)
+        """Log the alert; give it to the other sinks unless the same was said within `repeat_minutes`, or too much was said."""
+        log, *others = self.sinks()
+        log.send(alert)
+        admission = self._admit(alert)
+        if admission.kind == "send":
+            said = {**alert.details, "repeats": admission.unsaid} if admission.unsaid else alert.details
+            for sink in others:
+                sink.send(replace(alert, details=said))
+        elif admission.opens_storm:
+            storm = Alert(
+                STORM,
+                "critical",
+                f"more than {self.hourly_limit} alerts in an hour; the others are in the log only",
+                "docs/runbook.md#alert-storm",
+                alert.occurred_at,
+                {"newest": alert.name},
+                suspected_cause="One fault that shows in many places: look at the oldest alert of the hour.",
+            )
+            for sink in (log, *others):
+                sink.send(storm)
+
+    def _admit(self, alert: Alert) -> Admission:
+        """A memory that cannot be used silences nobody."""
+        if not self.memory_path:
+            return Admission("send")
+        memory = AlertMemory(Path(self.memory_path), timedelta(minutes=self.repeat_minutes), self.hourly_limit)
+        try:
+            return memory.admit(alert)
+        except (sqlite3.Error, OSError) as error:
+            line = {"name": "alert_memory_failed", "alert": alert.name, "reason": str(error)}
+            LOGGER.error("%s", json.dumps(line, sort_keys=True))
+            return Admission("send")
 
 
-class _Refused(Exception):
-    """The receiver answered with a status that is not a success."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(f"HTTP {status}")
-        self.status = status
-
-
-class _OwnThread(logging.Filter):
-    """Drops the records of the thread that made it; other users of httpx keep their log."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._thread = threading.get_ident()
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return record.thread != self._thread
-
-
-def _is_transient(error: BaseException) -> bool:
-    if isinstance(error, _Refused):
-        return error.status == 429 or error.status >= 500
-    return isinstance(error, httpx.TransportError) and not isinstance(error, httpx.UnsupportedProtocol)
+def alerts_of(settings: AlertSettings, data_dir: Path) -> Alerts:
+    """The resource of these settings."""
+    return Alerts(
+        webhook_url=settings.webhook_url.get_secret_value(),
+        slack_url=settings.slack_url.get_secret_value(),
+        smtp_host=settings.smtp_host,
+        smtp_port=settings.smtp_port,
+        smtp_user=settings.smtp_user,
+        smtp_password=settings.smtp_password.get_secret_value(),
+        smtp_starttls=settings.smtp_starttls,
+        email_from=settings.email_from,
+        email_to=list(settings.email_to),
+        memory_path=str(memory_path(data_dir)),
+        repeat_minutes=settings.repeat_minutes,
+        hourly_limit=settings.hourly_limit,
+    )
 
 
-def _reason(error: Exception) -> str:
-    """What went wrong without httpx's message, which can hold the URL."""
-    return str(error) if isinstance(error, _Refused) else type(error).__name__
-
-
-def _plain(value: object) -> object:
-    """`value` as strict JSON types: keys and unknown objects as text, numpy numbers as numbers, NaN as text."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(float(value))
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    item = getattr(value, "item", None)  # numpy scalars
-    return _plain(item()) if callable(item) and getattr(value, "ndim", None) == 0 else str(value)
+def memory_path(data_dir: Path) -> Path:
+    """Where the alerts of a data folder are remembered."""
+    return data_dir / "alerts.db"

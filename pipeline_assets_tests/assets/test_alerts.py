@@ -84,6 +84,9 @@ def test_log_line_is_one_line_of_json(caplog: pytest.LogCaptureFixture) -> None:
         "summary": "Prices moved",
         "details": {"note": "two\nlines"},
         "runbook": "docs/runbooks/drift.md",
+        "owner": "team:recommendations",
+        "suspected_cause": "",
+        "subject": "",
         "occurred_at": "2024-05-06T12:00:00+00:00",
     }
 

@@ -201,9 +201,9 @@ def test_digest_changes_with_what_can_change_a_model_only() -> None:
 
 def test_secret_is_not_shown() -> None:
     """A webhook's address is a password."""
-    settings = load_settings({"PIPELINE_MONITORING__WEBHOOK_URL": "https://hooks/secret"})
+    settings = load_settings({"PIPELINE_ALERTS__WEBHOOK_URL": "https://hooks/secret"})
     assert "secret" not in repr(settings)
-    assert settings.monitoring.webhook_url.get_secret_value() == "https://hooks/secret"
+    assert settings.alerts.webhook_url.get_secret_value() == "https://hooks/secret"
 
 
 def test_tools_are_told_their_places_and_to_send_nothing() -> None:
