@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from typing import Literal
 
 from pipeline_assets.recommender.bundle import Bundle
@@ -17,6 +18,7 @@ from pipeline_assets.serving.online import CustomerFeatures
 
 CustomerKind = Literal["known", "new", "anonymous"]
 FallbackLevel = Literal["none", "batch", "popularity"]
+Arm = Literal["stable", "canary"]  # of a rollout: what is live, or the model on trial
 Slate = Sequence[tuple[str, float]]  # (product_id, score), best first
 Reasons = Sequence[Sequence[tuple[str, float, float]]]  # per product: (feature, value, contribution)
 EXPLAINED_FEATURES = 3
@@ -32,15 +34,22 @@ class NoPersonalAnswer(PipelineError):
 
 @dataclass(frozen=True, eq=False)
 class Live:
-    """What is served: a verified bundle and the batch recommendations released with it."""
+    """What is served: a verified bundle and the batch recommendations released with it, and its part in a rollout, if there is one."""
 
     release_id: int
     bundle: Bundle
     batch: Mapping[str, Slate]  # customer -> slate
+    arm: Arm = "stable"
+    rollout_id: int | None = None
 
     @property
     def as_of(self) -> str:
         return self.bundle.manifest.as_of
+
+    @cached_property
+    def model_digest(self) -> str:
+        """SHA-256 of the model's file."""
+        return next(file.sha256 for file in self.bundle.manifest.files if file.path == "model.txt")
 
 
 @dataclass(frozen=True)
@@ -68,7 +77,14 @@ class AskedFor:
 
 @dataclass(frozen=True)
 class Answer:
-    """One slate and where it comes from. `reason` says why it is not the ranker's: empty if it is."""
+    """One slate and where it comes from.
+
+    Args:
+        reason: why it is not the ranker's; empty if it is.
+        features: what the ranker was given.
+        arm: whose turn it was; failed: why the canary's model could not answer, so that another answered for it.
+        latency_ms: from the request to the slate.
+    """
 
     customer_id: str | None
     customer_kind: CustomerKind
@@ -77,6 +93,10 @@ class Answer:
     reason: str = ""
     feature_ts: datetime | None = None
     explanations: Reasons = field(default_factory=tuple)
+    features: CustomerFeatures | None = None
+    arm: Arm = "stable"
+    failed: str = ""
+    latency_ms: float = 0.0
 
 
 def known_at(as_of: str) -> datetime:
@@ -117,6 +137,7 @@ def personal_answer(live: Live, asked: AskedFor, features: CustomerFeatures, max
         "none",
         list(zip(products, scores.tolist(), strict=True)),
         feature_ts=features.feature_ts,
+        features=features,
         explanations=bundle.explain(products, ids, pair, features.customer_features, EXPLAINED_FEATURES)
         if asked.explain
         else (),

@@ -32,4 +32,7 @@ class ServingConfig:
     keys: tuple[KeySettings, ...] = ()  # of the API; with no keys and no file it is open, on loopback only
     keys_file: Path | None = None
     max_body_bytes: int = 1_048_576
+    shadow_share: float = (
+        0.2  # of the ranked answers, while a rollout is open: the other model ranks them too, beside the request
+    )
     log_queue_lines: int = 20_000  # about 40 s of full load, 20 MB

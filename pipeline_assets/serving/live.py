@@ -1,6 +1,7 @@
-"""From the release table to what is served: poll, probe in a child, load, swap.
+"""From the release database to what is served: poll, probe in a child, load, swap; and who gets the model on trial.
 
 Belongs here: hot swap and its refusals. Does not: answering requests. A refused release leaves the old one in service.
+A candidate that does not load, or fails in answers, ends its rollout from here: no sensor has to be awake for that.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
@@ -19,10 +22,30 @@ from pipeline_assets.recommender.errors import BundleError, PipelineError
 from pipeline_assets.recommender.signature import TrustedKeys
 from pipeline_assets.serving.answers import Live, Slate
 from pipeline_assets.serving.probe import ProbeReport, probe
-from pipeline_assets.serving.release_state import Release, current_live, open_state
+from pipeline_assets.serving.release_state import Release, open_state
+from pipeline_assets.serving.rollout import ROLLED_BACK, is_canary
+from pipeline_assets.serving.rollout_state import Rollout, View, advance, view
 
 logger = logging.getLogger(__name__)
 Outcome = Literal["none", "same", "swapped", "refused", "unreachable"]
+CANDIDATE_FAILURES = 5  # in a row in one process: a model that fails now and then is the guardrail's matter
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The model on trial, loaded."""
+
+    rollout: Rollout
+    candidate: Live
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A release that this process did not take, and when it tries again."""
+
+    release_id: int
+    until: float
+    reason: str
 
 
 class BatchSlates(Mapping[str, Slate]):
@@ -77,7 +100,8 @@ class Releases:
         url: SQLAlchemy URL of the release table.
         public_keys: PEM files of the keys that may sign bundles, read for each one, so that a rotation needs no restart.
         on_swap: told of each new snapshot; on_refusal: of each refused release, with the reason.
-        clock: monotonic seconds.
+        clock: monotonic seconds; wall: aware.
+        name: of this process, for the audit log.
         check: the probe; replaced in tests.
     """
 
@@ -89,17 +113,23 @@ class Releases:
         poll_seconds: float,
         retry_refused_seconds: float,
         clock: Callable[[], float],
+        wall: Callable[[], datetime],
+        name: str,
         on_swap: Callable[[Live], None],
         on_refusal: Callable[[Release, str], None],
         check: Callable[[Path, TrustedKeys], ProbeReport] = probe,
     ) -> None:
         self.live: Live | None = None
+        self.trial: Trial | None = None
         self.looked_at = clock()  # of the last look that reached the table: its age is the dead-man's switch
         self._url, self._poll, self._retry, self._clock = url, poll_seconds, retry_refused_seconds, clock
         self._public_keys = public_keys
+        self._wall, self._name = wall, name
+        self._failures = 0  # of the candidate, in a row
+        self._to_report: tuple[Rollout, str] | None = None  # a rollout that this process has to end, and why
         self._on_swap, self._on_refusal, self._check = on_swap, on_refusal, check
         self._engine: sa.Engine | None = None
-        self._refused: tuple[int, float] | None = None  # release id, when to try it again
+        self._refused: Refused | None = None
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="releases", daemon=True)
@@ -116,33 +146,103 @@ class Releases:
         if self._engine is not None:
             self._engine.dispose()
 
+    def live_for(self, customer_id: str | None) -> Live | None:
+        """What answers a customer: the candidate for its share of them, else what is live. Visitors who are not known get the latter."""
+        live, trial = self.live, self.trial
+        if trial is None or customer_id is None or live is None:
+            return live
+        rollout = trial.rollout
+        return trial.candidate if is_canary(customer_id, rollout.id, rollout.salt, rollout.state.share) else live
+
+    def candidate_answered(self) -> None:
+        """The candidate ranked: its failures are not in a row."""
+        self._failures = 0
+
+    def candidate_failed(self, live: Live, reason: str) -> None:
+        """Count a failure of the candidate; after five in a row nobody is sent to it, and the next look ends its rollout."""
+        self._failures += 1
+        trial = self.trial
+        if self._failures >= CANDIDATE_FAILURES and trial is not None and trial.candidate is live:
+            self._to_report = (trial.rollout, f"{self._failures} failures in a row in one process: {reason}")
+            self._settle(None)
+
     def refresh(self) -> Outcome:
         """Look once, and swap if another release is live and passes. The old snapshot answers meanwhile and after."""
         with self._lock:
             try:
                 self._engine = self._engine or open_state(self._url)
-                release = current_live(self._engine)
+                self._report(self._engine)
+                now = view(self._engine)
             except (sa.exc.SQLAlchemyError, OSError) as error:
                 logger.error("release table cannot be read: %s", error)
                 return "unreachable"
             self.looked_at = self._clock()
-            if release is None:
-                return "none"
-            if self.live is not None and release.id == self.live.release_id:
-                return "same"
-            if self._refused is not None and self._refused[0] == release.id and self._clock() < self._refused[1]:
-                return "refused"
-            try:
-                live = self._load(release)
-            except (PipelineError, OSError, ValueError, KeyError) as error:  # the last two: a bundle of other software
-                self._refused = (release.id, self._clock() + self._retry)
-                logger.error("release %s refused, the one before stays: %s", release.id, error)
-                self._on_refusal(release, str(error))
-                return "refused"
-            self.live = live
-            self._on_swap(live)
-            logger.info("serving %s", live.bundle.manifest.bundle_id)
-            return "swapped"
+            outcome = self._follow_live(now)
+            self._follow_candidate(now)
+            return outcome
+
+    def _follow_live(self, now: View) -> Outcome:
+        release = now.live
+        if release is None:
+            return "none"
+        if self.live is not None and release.id == self.live.release_id:
+            return "same"
+        trial = self.trial
+        if trial is not None and trial.candidate.release_id == release.id:
+            live: Live | None = replace(trial.candidate, arm="stable", rollout_id=None)
+        else:
+            live = self._checked(release)
+        if live is None:
+            return "refused"
+        self.live = live
+        self._on_swap(live)
+        logger.info("serving %s", live.bundle.manifest.bundle_id)
+        return "swapped"
+
+    def _follow_candidate(self, now: View) -> None:
+        rollout, release, trial = now.rollout, now.candidate, self.trial
+        if rollout is None or release is None or self.live is None:
+            self._settle(None)
+        elif trial is not None and trial.candidate.release_id == release.id:
+            self._settle(replace(trial, rollout=rollout))
+        elif self._to_report is None:
+            candidate = self._checked(release)
+            if candidate is not None:
+                self._failures = 0
+                self._settle(Trial(rollout, replace(candidate, arm="canary", rollout_id=rollout.id)))
+                logger.info("on trial: %s", candidate.bundle.manifest.bundle_id)
+            elif self._refused is not None:
+                self._settle(None)
+                self._to_report = (rollout, f"refused by a server: {self._refused.reason}")
+
+    def _settle(self, trial: Trial | None) -> None:
+        """Take a trial into service, or end it; the stable arm's answers say of which rollout they are part."""
+        self.trial = trial
+        rollout_id = trial.rollout.id if trial else None
+        if self.live is not None and self.live.rollout_id != rollout_id:
+            self.live = replace(self.live, rollout_id=rollout_id)
+
+    def _report(self, engine: sa.Engine) -> None:
+        """End a rollout whose candidate this process cannot serve."""
+        if self._to_report is not None:
+            rollout, reason = self._to_report
+            now = view(engine).rollout  # its revision may have moved on; it is the same rollout that is ended
+            if now is not None and now.id == rollout.id:
+                advance(engine, now, ROLLED_BACK, reason, actor=self._name, at=self._wall())
+            self._to_report = None
+
+    def _checked(self, release: Release) -> Live | None:
+        """The loaded release, None when it was refused (now, or a short while ago)."""
+        refused = self._refused
+        if refused is not None and refused.release_id == release.id and self._clock() < refused.until:
+            return None
+        try:
+            return self._load(release)
+        except (PipelineError, OSError, ValueError, KeyError) as error:  # the last two: a bundle of other software
+            self._refused = Refused(release.id, self._clock() + self._retry, str(error))
+            logger.error("release %s refused, the one before stays: %s", release.id, error)
+            self._on_refusal(release, str(error))
+            return None
 
     def _load(self, release: Release) -> Live:
         directory, trusted = Path(release.bundle_path), TrustedKeys.read(self._public_keys)

@@ -37,6 +37,13 @@ class Metrics:
         self.in_flight = Gauge("serving_in_flight", "Answers being computed", registry=r)
         self.shed = Counter("serving_shed", "Requests refused with 429 because too many were in flight", registry=r)
         self.log_dropped = Counter("serving_prediction_log_dropped", "Prediction log lines lost", registry=r)
+        self.shadow_dropped = Counter("serving_shadow_dropped", "Requests that the shadow had no room for", registry=r)
+        self.candidate_failures = Counter(
+            "serving_candidate_failures",
+            "Canary answers given by the stable model, the candidate having failed",
+            registry=r,
+        )
+        self.rollout_share = Gauge("serving_rollout_share", "Share of the customers that get the candidate", registry=r)
         self.swaps = Counter("serving_bundle_swaps", "Bundles taken into service", registry=r)
         self.refusals = Counter("serving_bundle_refusals", "Releases refused before traffic", registry=r)
         self.model = Gauge(

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 logger = logging.getLogger(__name__)
-FLUSH_SECONDS = 0.5  # the promise is one second
+FLUSH_SECONDS = 0.5  # what a killed process loses at most: the answers of this time, and of one write
+SHADOW = "shadow"  # folder beside the answers: what was computed and never given
 
 
 class PredictionLog:

@@ -58,7 +58,7 @@ async def answered(service: Service, asked: AskedFor) -> Response:
     Raises:
         RequestError: 503, nothing is loaded yet; 429, too many are in flight.
     """
-    live = loaded(service)
+    live = loaded(service, asked.customer_id)
     if service.in_flight >= service.config.max_in_flight:
         service.metrics.shed.inc()
         raise RequestError(
@@ -71,7 +71,7 @@ async def answered(service: Service, asked: AskedFor) -> Response:
     service.in_flight += 1
     service.metrics.in_flight.inc()
     try:
-        answer = await service.answer(live, asked)
+        live, answer = await service.answer(live, asked)
     finally:
         service.in_flight -= 1
         service.metrics.in_flight.dec()
@@ -113,13 +113,13 @@ def checked_k(k: int | None, config: ServingConfig) -> int:
     return k
 
 
-def loaded(service: Service) -> Live:
-    """What is live now.
+def loaded(service: Service, customer_id: str | None) -> Live:
+    """What answers this customer now.
 
     Raises:
         RequestError: 503, nothing is loaded yet.
     """
-    live = service.releases.live
+    live = service.releases.live_for(customer_id)
     if live is None:
         raise RequestError(
             HTTPStatus.SERVICE_UNAVAILABLE,
@@ -133,5 +133,5 @@ def loaded(service: Service) -> Live:
 
 def respond(service: Service, live: Live, asked: AskedFor, answer: Answer) -> Response:
     """Log, count and render an answer."""
-    answer_id = service.record(live, answer)
+    answer_id = service.record(live, asked, answer)
     return Response(json.dumps(render(live, answer, answer_id, asked.explain)), media_type="application/json")

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import threading
 import uuid
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -27,11 +30,14 @@ from pipeline_assets.serving.config import ServingConfig
 from pipeline_assets.serving.live import Releases
 from pipeline_assets.serving.metrics import Metrics
 from pipeline_assets.serving.online import OnlineFeatures
-from pipeline_assets.serving.prediction_log import PredictionLog
+from pipeline_assets.serving.prediction_line import answer_id, line_of
+from pipeline_assets.serving.prediction_log import SHADOW, PredictionLog
 from pipeline_assets.serving.release_state import Release
+from pipeline_assets.serving.shadow import Job, Shadow
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+CANDIDATE_FAULTS = ("ranker",)  # the model's own; a store that fails or hangs hits both arms
 Connect = Callable[[Sequence[str]], OnlineFeatures]  # customer feature names of the live bundle -> a reader of them
 
 
@@ -46,7 +52,7 @@ class Service:
     def __init__(
         self, config: ServingConfig, connect: Connect, wall: Callable[[], datetime], monotonic: Callable[[], float]
     ) -> None:
-        self.config, self._connect, self._wall = config, connect, wall
+        self.config, self._connect, self._wall, self._monotonic = config, connect, wall, monotonic
         self.metrics = Metrics(wall)
         self.breaker = Breaker(config.breaker_failures, config.breaker_seconds, monotonic)
         self.releases = Releases(
@@ -55,11 +61,16 @@ class Service:
             poll_seconds=config.poll_seconds,
             retry_refused_seconds=config.retry_refused_seconds,
             clock=monotonic,
+            wall=wall,
+            name=f"server {socket.gethostname()}:{os.getpid()}",
             on_swap=self._swapped,
             on_refusal=self._refused,
         )
+        self.metrics.rollout_share.set_function(lambda: t.rollout.state.share if (t := self.releases.trial) else 0.0)
         self.metrics.poll_age.set_function(lambda: monotonic() - self.releases.looked_at)
         self.log = PredictionLog(config.log_dir, config.log_queue_lines, self.metrics.log_dropped.inc)
+        self.shadow_log = PredictionLog(config.log_dir / SHADOW, config.log_queue_lines, self.metrics.log_dropped.inc)
+        self.shadow = Shadow(self.shadow_log, self._again, wall, monotonic, self.metrics.shadow_dropped.inc)
         self.in_flight = 0
         self._pool = ThreadPoolExecutor(config.threads, thread_name_prefix="answer")
         self._readers: dict[tuple[str, ...], OnlineFeatures] = {}
@@ -68,18 +79,39 @@ class Service:
         self._told = (-1, "")  # release and error type of the last ranker failure that was logged
 
     def start(self) -> None:
-        """Start the log writer and the release follower."""
+        """Start the log writers, the shadow and the release follower."""
         self.log.start()
+        self.shadow_log.start()
+        self.shadow.start()
         self.releases.start()
 
     def stop(self) -> None:
         """Stop following and write out the log; a read that hangs is not waited for."""
         self.releases.stop()
+        self.shadow.stop()
         self.log.close()
+        self.shadow_log.close()
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def answer(self, live: Live, asked: AskedFor) -> Answer:
-        """The best answer that can be given now, within `answer_seconds`; never raises for a broken part."""
+    async def answer(self, live: Live, asked: AskedFor) -> tuple[Live, Answer]:
+        """The best answer that can be given now, within `answer_seconds`, and what it was computed from; never raises for a broken part.
+
+        A candidate that fails costs its customer nothing: what is stable answers, and the failure is the candidate's.
+        """
+        started, arm = self._monotonic(), live.arm
+        answer = await self._attempt(live, asked)
+        failed = answer.reason if arm == "canary" and answer.reason in CANDIDATE_FAULTS else ""
+        if failed:
+            self.metrics.candidate_failures.inc()
+            self.releases.candidate_failed(live, failed)
+            live = self.releases.live or live
+            answer = await self._attempt(live, asked)
+        elif arm == "canary":
+            self.releases.candidate_answered()
+        milliseconds = (self._monotonic() - started) * 1e3
+        return live, replace(answer, arm=arm, failed=failed, latency_ms=milliseconds)
+
+    async def _attempt(self, live: Live, asked: AskedFor) -> Answer:
         if asked.customer_id is None:
             return fallback_answer(live, asked, "anonymous")
         try:
@@ -117,23 +149,24 @@ class Service:
             self._was_ready = True
         return []
 
-    def record(self, live: Live, answer: Answer) -> str:
-        """Log and count an answer; returns its new id."""
-        answer_id, now, manifest = uuid.uuid4().hex, self._wall(), live.bundle.manifest
-        self.metrics.answered(answer, manifest.model_version)
-        line = {
-            "answer_id": answer_id,
-            "ts": now.isoformat(),
-            "customer_id": answer.customer_id,
-            "model_version": manifest.model_version,
-            "bundle_id": manifest.bundle_id,
-            "as_of": manifest.as_of,
-            "fallback_level": answer.fallback_level,
-            "product_ids": [product for product, _ in answer.slate],
-            "scores": [score for _, score in answer.slate],
-        }
-        self.log.append(now.date().isoformat(), line)
-        return answer_id
+    def record(self, live: Live, asked: AskedFor, answer: Answer) -> str:
+        """Log and count an answer, and let the other model of a rollout rank a share of the requests; returns the answer's new id."""
+        chance, now = uuid.uuid4().hex, self._wall()
+        identifier = answer_id(now, chance)
+        self.metrics.answered(answer, live.bundle.manifest.model_version)
+        self.log.append(now.date().isoformat(), line_of(live, asked, answer, identifier, now))
+        trial, is_drawn = self.releases.trial, int(chance[-8:], 16) / 2**32 < self.config.shadow_share
+        if trial is not None and is_drawn and answer.features is not None and not answer.failed:
+            is_candidate = answer.arm == "stable"
+            other = trial.candidate if is_candidate else self.releases.live or live
+            self.shadow.put(Job(identifier, asked, answer, other, is_candidate))
+        return identifier
+
+    def _again(self, job: Job) -> Answer:
+        assert job.shown.features is not None, "only ranked answers are ranked again"
+        return personal_answer(
+            job.other, replace(job.asked, explain=False), job.shown.features, self.config.max_feature_lag
+        )
 
     async def _within_deadline(self, call: Callable[..., T], *arguments: object) -> T:
         running = asyncio.get_running_loop().run_in_executor(self._pool, call, *arguments)

@@ -30,6 +30,7 @@ SETTINGS = "pipeline_assets/settings.py"
 # Path -> (how many, why). One boundary of a kind, where anything may break and something must still be answered.
 BROAD_EXCEPT = {
     "pipeline_assets/serving/service.py": (1, "whatever breaks in ranking, the customer gets the next rung, flagged and logged"),
+    "pipeline_assets/serving/shadow.py": (1, "a candidate that breaks beside the requests is a finding of its rollout"),
 }  # fmt: skip
 
 

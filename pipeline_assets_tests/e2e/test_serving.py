@@ -306,8 +306,9 @@ def test_prediction_log_has_one_line_per_answer(tmp_path: Path) -> None:
     lines = world.lines()
     assert [line["answer_id"] for line in lines] == [answer["answer_id"] for answer in answers]
     assert lines[0].keys() == {
-        "answer_id", "ts", "customer_id", "model_version", "bundle_id", "as_of", "fallback_level",
-        "product_ids", "scores",
+        "answer_id", "ts", "customer_id", "customer_kind", "arm", "rollout_id", "release_id", "model_version", "model_digest",
+        "bundle_id", "as_of", "fallback_level", "fallback_reason", "failed", "latency_ms", "product_ids", "scores", "price",
+        "asked", "feature_ts", "features",
     }  # fmt: skip
     assert lines[0]["product_ids"] == tiny.RANKED
     assert lines[0]["scores"] == [item["score"] for item in answers[0]["items"]]
