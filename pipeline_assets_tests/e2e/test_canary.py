@@ -25,7 +25,7 @@ from pipeline_assets.serving.rollout import FULL, ROLLED_BACK, RolloutPolicy, Ro
 from pipeline_assets.serving.rollout_state import Offered, advance, newest, offer, view
 from pipeline_assets.serving.service import Service
 from pipeline_assets_tests import tiny_bundle as tiny
-from pipeline_assets_tests.e2e.test_serving import KNOWN_AT, NOW, URL, Store, World, metric, products, service_of
+from pipeline_assets_tests.api_world import KNOWN_AT, NOW, URL, Store, World, metric, products, service_of
 
 CUSTOMERS = [f"k{n}" for n in range(20)]
 POLICY = RolloutPolicy((0.5,), 0.0, ("errors",))
