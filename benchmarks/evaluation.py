@@ -16,7 +16,8 @@ import resource
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -75,19 +76,19 @@ def place(day: date, label_weeks: int | None, threads: int) -> Place:
     return Place(lake, FeatureStoreResource(), settings, day, training_weeks(lake, day, settings), door)
 
 
-def labelled(at: Place, weeks: Sequence[date]) -> Examples:
+@contextmanager
+def labelled(at: Place, weeks: Sequence[date]) -> Iterator[Examples]:
     """Examples of label weeks; features that are missing are built."""
     from pipeline_assets.recommender.split import Weeks
-    from pipeline_assets.recommender.training_set import examples
     from pipeline_assets.resources.feature_build import build_features
-    from pipeline_assets.resources.training_data import FEATURE_TABLES, build_training_set
+    from pipeline_assets.resources.training_data import FEATURE_TABLES, read_training_set, training_set_aside
 
     missing = sorted(set(weeks) - set.intersection(*(set(at.lake.days(table)) for table in FEATURE_TABLES)))
     for built, name, _ in build_features(at.lake, missing, at.door.run_id) if missing else ():
         say(f"features/{name} as of {built}")
     chosen = Weeks(tuple(weeks[:-1]), (weeks[-1],), at.weeks.evaluation)
-    table = build_training_set(at.lake, at.features, at.day, chosen, at.settings.training, say, at.door)
-    return examples(table)
+    with training_set_aside(at.lake, at.features, at.day, chosen, at.settings.training, say, at.door) as (file, _):
+        yield read_training_set([file])
 
 
 def trained(at: Place, everything: Examples, weeks: Weeks) -> str:
@@ -151,11 +152,11 @@ def staleness(at: Place) -> dict[str, Any]:
     newest = [*at.weeks.training, *at.weeks.early_stopping]
     horizon = timedelta(days=at.settings.training.horizon_days)
     known = [newest[0] - n * horizon for n in range(max(AGES), 0, -1)] + newest
-    everything = labelled(at, known)
     models = {}
-    for age in (0, *AGES):
-        models[FRESH if age == 0 else str(age)] = trained(at, everything, shifted(at.weeks, age, list(known)))
-        say(f"trained the model that is {age} weeks older")
+    with labelled(at, known) as everything:
+        for age in (0, *AGES):
+            models[FRESH if age == 0 else str(age)] = trained(at, everything, shifted(at.weeks, age, list(known)))
+            say(f"trained the model that is {age} weeks older")
     found = judged(at, models, ("TIFU-KNN",))
     frames = {0: found.challenger, **{age: found.baselines[str(age)] for age in AGES}}
     ages = quality_by_age(frames, seed=at.settings.training.seed, draws=DRAWS)
@@ -172,12 +173,12 @@ def ablation(at: Place) -> dict[str, Any]:
     """Models that do not see one group of features, against the model that sees all."""
     from pipeline_assets.recommender.ablation import feature_groups, without
 
-    everything = labelled(at, [*at.weeks.training, *at.weeks.early_stopping])
     groups = feature_groups()
-    models = {FRESH: trained(at, everything, at.weeks)}
-    for group, members in groups.items():
-        models[group] = trained(at, without(everything, members), at.weeks)
-        say(f"trained without {group} ({len(members)} features)")
+    with labelled(at, [*at.weeks.training, *at.weeks.early_stopping]) as everything:
+        models = {FRESH: trained(at, everything, at.weeks)}
+        for group, members in groups.items():
+            models[group] = trained(at, without(everything, members), at.weeks)
+            say(f"trained without {group} ({len(members)} features)")
     found = judged(at, models, ("TIFU-KNN",))
     seed = at.settings.training.seed
     return {

@@ -18,7 +18,8 @@ from benchmarks.stages import between, weekly_cutoffs
 FIRST = date(2017, 1, 1)
 
 
-def _run(meter: Meter, name: str, job: str, days: Sequence[date], *assets: str) -> None:
+def run_job(meter: Meter, name: str, job: str, days: Sequence[date], *assets: str) -> None:
+    """One job for some days, as a part."""
     from pipeline_assets.loop import Task, execute
 
     with meter.part(name) as noted:
@@ -32,17 +33,17 @@ def backfill(meter: Meter, last: date) -> None:
 
     days = between(FIRST, last)
     for layer, stage in (("raw", "ingest"), ("validated", "validate")):
-        _run(meter, stage, "ingest", days, *(f"{layer}/{feed}" for feed in FEEDS))
-    _run(meter, "marts", "marts", days)
+        run_job(meter, stage, "ingest", days, *(f"{layer}/{feed}" for feed in FEEDS))
+    run_job(meter, "marts", "marts", days)
     for day in weekly_cutoffs(FIRST, last):
-        _run(meter, f"as of {day}", "features", [day])
+        run_job(meter, f"as of {day}", "features", [day])
 
 
 def nightly(meter: Meter, days: Sequence[date]) -> None:
     """Days one by one, each from landing to features."""
     for day in days:
-        _run(meter, f"{day} ingest", "ingest", [day])
-        _run(meter, f"{day} features", "features", [day])
+        run_job(meter, f"{day} ingest", "ingest", [day])
+        run_job(meter, f"{day} features", "features", [day])
 
 
 def library_days(meter: Meter, days: Sequence[date]) -> None:
@@ -59,15 +60,15 @@ def library_days(meter: Meter, days: Sequence[date]) -> None:
 def champion(meter: Meter, days: Sequence[date]) -> None:
     """A trained and published model as of each day, so that `every_day` has one to serve."""
     for day in days:
-        _run(meter, f"{day} features", "features", [day])
-        _run(meter, f"{day} training", "training", [day])
-        _run(meter, f"{day} publish", "publish", [day])
+        run_job(meter, f"{day} features", "features", [day])
+        run_job(meter, f"{day} training", "training", [day])
+        run_job(meter, f"{day} publish", "publish", [day])
 
 
 def whole_days(meter: Meter, days: Sequence[date]) -> None:
     """Days one by one through job `every_day`: from landing to live recommendations, monitoring included."""
     for day in days:
-        _run(meter, f"{day} every_day", "every_day", [day])
+        run_job(meter, f"{day} every_day", "every_day", [day])
 
 
 def cut(meter: Meter, days: Sequence[date]) -> None:

@@ -16,12 +16,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline_assets.recommender.errors import RunFailed, SourceError
+from pipeline_assets.resources.feature_build import encoded_once
 from pipeline_assets.resources.lake import Lake, local_lake
 from pipeline_assets.resources.lost_runs import (
     PROCESS,
@@ -73,12 +74,16 @@ def _storage_of_runs(place: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Task:
-    """One Dagster run: a job for one day, or for a range of days in one run, of all or some of its assets."""
+    """One Dagster run: a job for one day, or for a range of days in one run, of all or some of its assets.
+
+    `is_each`: a run for each of the days, one after the other, as they have others between them.
+    """
 
     job: str
     title: str
     days: tuple[date, ...]
     assets: tuple[str, ...] = field(default=())
+    is_each: bool = False
 
 
 def execute(task: Task) -> tuple[str, float, float]:
@@ -94,6 +99,10 @@ def execute(task: Task) -> tuple[str, float, float]:
     from pipeline_assets.definitions import defs
 
     started = time.monotonic()
+    if task.is_each:
+        with encoded_once(local_lake(get_settings().data_dir), task.days):
+            _, _, peaks = zip(*(execute(replace(task, days=(day,), is_each=False)) for day in task.days), strict=True)
+        return task.title, time.monotonic() - started, max(peaks)
     tags = {"started_by": "command line", PROCESS: this_process()}
     partition = task.days[0].isoformat()
     if len(task.days) > 1:
@@ -299,7 +308,8 @@ class Loop:
             {*stale, *self._missing(days, "features/customer", "features/product", "features/customer_product")}
         )
         self._say(f"features: {len(days)} as-of days (weekly cut-offs and the newest day), {len(missing)} to do")
-        self._run([Task("features", f"as of {day}", (day,)) for day in missing])
+        parts = [tuple(missing[start::WORKERS]) for start in range(min(WORKERS, len(missing)))]
+        self._run([Task("features", f"{len(part)} days up to {part[-1]}", part, is_each=True) for part in parts])
 
     def _one(self, job: str, title: str, day: date, *keys: str) -> None:
         missing = self._missing([day], *keys)

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline_assets.recommender.features import MODEL_FEATURES
 from pipeline_assets.recommender.ranker import RankerParams
-from pipeline_assets.recommender.training_set import Examples
+from pipeline_assets.recommender.training_set import Block, Examples
 
 WEEKS = (date(2017, 2, 5), date(2017, 2, 12))  # the second is for early stopping
 SIGNAL = "pair_n_orders"
@@ -23,7 +23,7 @@ def week(day: date, seed: int) -> Examples:
     signal = matrix[:, MODEL_FEATURES.index(SIGNAL)]
     label = (signal + 0.2 * random.random(len(signal)) > 0.9).astype(np.int8)
     return Examples(
-        matrix,
+        (Block(day, len(matrix), lambda: matrix),),
         label,
         np.ones(len(label), dtype=np.float32),
         np.full(GROUPS, ROWS),

@@ -10,8 +10,15 @@ from pipeline_assets.partitions import daily
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
-from pipeline_assets.resources.training_data import TRAINING_INPUTS, TRAINING_SET, build_training_set, training_weeks
+from pipeline_assets.resources.training_data import (
+    ROW_GROUP,
+    TRAINING_INPUTS,
+    TRAINING_SET,
+    training_weeks,
+    write_training_set,
+)
 from pipeline_assets.resources.training_run import train_and_log
+from pipeline_assets.schemas.tables import TRAINING_EXAMPLES
 from pipeline_assets.settings import get_settings
 
 GROUP = "training"
@@ -41,7 +48,7 @@ def feature_days() -> int:
     owners=ML_TEAM,
     kinds={"feast", "deltalake"},
     tags={"layer": GROUP},
-    code_version="2",
+    code_version="3",
     partitions_def=daily,
     backfill_policy=dg.BackfillPolicy.single_run(),
     description="One row: one candidate of one customer in one label week, with its features as of the week's first morning and whether it was "
@@ -54,13 +61,14 @@ def training_set(
         weeks = training_weeks(lake, day, get_settings())
         inputs = lake.versions(TRAINING_INPUTS)
         door = Door(lake, "training", context.run.run_id, datetime.now(UTC), get_settings().calendar.holdout_start)
-        table = build_training_set(lake, feature_store, day, weeks, get_settings().training, context.log.info, door)
-        content = lake.replace_days(TRAINING_SET, table, [day], context.run.run_id, inputs=inputs)[day]
+        with lake.day_file(TRAINING_SET, TRAINING_EXAMPLES, day, ROW_GROUP) as file:
+            n = write_training_set(file, lake, feature_store, weeks, get_settings().training, context.log.info, door)
+            content = lake.replace_day(TRAINING_SET, file, context.run.run_id, inputs)
         return {
             "dagster/row_count": content.rows,
             "digest": content.digest,
             "label_weeks": [str(d) for d in (*weeks.training, *weeks.early_stopping)],
-            "positives": int(table["label"].to_numpy().sum()),
+            "positives": n,
             "table": lake.uri(TRAINING_SET),
         }
 

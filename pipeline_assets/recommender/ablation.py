@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from pipeline_assets.recommender.errors import ConfigurationError
 from pipeline_assets.recommender.features import MODEL_FEATURES
-from pipeline_assets.recommender.training_set import Examples
+from pipeline_assets.recommender.packing import F32
+from pipeline_assets.recommender.training_set import Block, Examples
 
 # The first pattern that matches names the group, so that a new feature is in one from its first day.
 _PATTERNS = (
@@ -47,6 +49,11 @@ def feature_groups(names: Sequence[str] = MODEL_FEATURES) -> dict[str, tuple[str
 
 def without(part: Examples, features: Sequence[str], names: Sequence[str] = MODEL_FEATURES) -> Examples:
     """The same examples with some features missing everywhere. `names` are the matrix's columns."""
-    matrix = part.matrix.copy()
-    matrix[:, [list(names).index(name) for name in features]] = np.nan
-    return replace(part, matrix=matrix)
+    columns = [list(names).index(name) for name in features]
+
+    def lacking(block: Block) -> F32:
+        matrix = block.read().copy()
+        matrix[:, columns] = np.nan
+        return matrix
+
+    return replace(part, blocks=tuple(replace(block, read=partial(lacking, block)) for block in part.blocks))

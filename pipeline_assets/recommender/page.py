@@ -32,7 +32,7 @@ section {{ margin-top: 1.25rem; }}
 table {{ border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }}
 th, td {{ padding: .4rem .5rem; border-bottom: 1px solid #e1e6eb; text-align: right; white-space: nowrap; }}
 th:first-child, td:first-child {{ text-align: left; }}
-thead th {{ color: {MUTED}; font-weight: 600; border-bottom: 2px solid {GREY}; }}
+thead th {{ color: {MUTED}; font-weight: 600; white-space: normal; vertical-align: bottom; border-bottom: 2px solid {GREY}; }}
 dl {{ display: grid; grid-template-columns: max-content 1fr; gap: .25rem 1.25rem; margin: 0; }}
 dt {{ color: {MUTED}; }} dd {{ margin: 0; overflow-wrap: anywhere; }}
 figure {{ margin: 0 0 1.5rem; }} figcaption {{ color: {MUTED}; font-size: .9rem; }}

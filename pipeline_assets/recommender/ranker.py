@@ -16,8 +16,8 @@ import pandas as pd
 
 from pipeline_assets.recommender.errors import BundleError, NotEnoughData
 from pipeline_assets.recommender.features import CUSTOMER_FEATURES, MODEL_FEATURES, PAIR_FEATURES
-from pipeline_assets.recommender.packing import assemble, unpack
-from pipeline_assets.recommender.training_set import Catalogue, Examples
+from pipeline_assets.recommender.packing import F32, assemble, unpack
+from pipeline_assets.recommender.training_set import Block, Catalogue, Examples
 
 if TYPE_CHECKING:
     import lightgbm
@@ -76,11 +76,14 @@ class Trained:
 
 
 def dataset(part: Examples, reference: lightgbm.Dataset | None = None) -> lightgbm.Dataset:
-    """A LightGBM dataset of examples, binned like `reference` when given."""
+    """A LightGBM dataset of examples, binned like `reference` when given: a byte a value, filled block by block.
+
+    Bins are from the same 200,000 rows as those of a matrix in memory, so that trees are too.
+    """
     import lightgbm
 
     return lightgbm.Dataset(
-        part.matrix,
+        _sequences(part.blocks),
         label=part.label,
         weight=part.weight,
         group=part.groups,
@@ -88,8 +91,30 @@ def dataset(part: Examples, reference: lightgbm.Dataset | None = None) -> lightg
         reference=reference,
         # no pre-filter: with it a tuning trial with a smaller min_data_in_leaf logs [Fatal] and bins everything again
         params={"max_bin": 127, "verbosity": -1, "feature_pre_filter": False},
-        free_raw_data=False,
     )
+
+
+def _sequences(blocks: Sequence[Block]) -> list[lightgbm.Sequence]:
+    """What LightGBM reads blocks through, twice and in their order: rows of its sample, and then all. One matrix is held at a time."""
+    import lightgbm
+
+    held: dict[Block, F32] = {}
+
+    class Rows(lightgbm.Sequence):
+        def __init__(self, block: Block) -> None:
+            self._block, self.batch_size = block, block.rows
+
+        def __len__(self) -> int:
+            return self._block.rows
+
+        def __getitem__(self, index: Any) -> Any:
+            if self._block not in held:
+                held.clear()
+                held[self._block] = self._block.read()
+            found = held[self._block][index]
+            return found if isinstance(index, slice) else found.astype(np.float64)  # it wants its sample as doubles
+
+    return [Rows(block) for block in blocks]
 
 
 def train(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from pipeline_assets.recommender.errors import FeatureMismatch, NotEnoughData
@@ -36,49 +37,95 @@ class Catalogue:
 
 
 @dataclass(frozen=True, eq=False)
-class Examples:
-    """Rows for LightGBM: `matrix` (n x MODEL_FEATURES), `label` and `weight` (n,), grouped: `groups` sums to n, one per customer and week."""
+class Block:
+    """Rows of one week that are stored together: how many, and how to read their matrix (n x MODEL_FEATURES, float32)."""
 
-    matrix: F32
+    week: date
+    rows: int
+    read: Callable[[], F32]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Rows for LightGBM, in `blocks` whose matrices are read when they are needed, one at a time: those of all weeks are 0.5 GB, and
+    ten times that with ten times the customers. `label` and `weight` (n,), grouped: `groups` sums to n, one per customer and week.
+    """
+
+    blocks: tuple[Block, ...]
     label: NDArray[np.int8]
     weight: F32
     groups: NDArray[np.int64]
     week: NDArray[np.object_]  # as-of day of each group
 
     def of(self, weeks: Sequence[date]) -> Examples:
-        """The groups of some weeks: views where these follow each other, as 2 million rows need not be copied."""
+        """The blocks and groups of some weeks."""
+        wanted = set(weeks)
+        rows = np.repeat([block.week in wanted for block in self.blocks], [block.rows for block in self.blocks])
         chosen = np.isin(self.week, np.array(weeks, dtype=object))
-        rows: Any = np.repeat(chosen, self.groups)
-        at = np.flatnonzero(rows)
-        if len(at) and at[-1] - at[0] + 1 == len(at):
-            rows = slice(int(at[0]), int(at[-1]) + 1)
-        return Examples(self.matrix[rows], self.label[rows], self.weight[rows], self.groups[chosen], self.week[chosen])
+        blocks = tuple(block for block in self.blocks if block.week in wanted)
+        return Examples(blocks, self.label[rows], self.weight[rows], self.groups[chosen], self.week[chosen])
+
+    @property
+    def matrix(self) -> F32:
+        """All rows at once; for few of them."""
+        return np.concatenate([block.read() for block in self.blocks])
 
 
 def label_week(
-    rows: pd.DataFrame, catalogue: Catalogue, targets: pd.DataFrame, day: date, negative_share: float, seed: int
-) -> pyarrow.Table:
-    """Examples of one week, as stored.
+    parts: Iterable[tuple[pd.DataFrame, Catalogue]],
+    targets: pd.DataFrame,
+    day: date,
+    negative_share: float,
+    seed: int,
+) -> Iterator[pyarrow.Table]:
+    """Examples of one week, as stored, part by part.
 
     Negatives are a uniform sample: keeping hard negatives whole and the rest in part, without weights, gave NDCG 0.169
     where a personal counter has 0.249 (docs/design/evaluation.md). Customers without a bought candidate teach a ranker nothing and are left out.
 
     Args:
-        rows: customer_id, CUSTOMER_FEATURES, candidate_ids, pair_features as of `day`.
+        parts: some customers' rows (customer_id, CUSTOMER_FEATURES, candidate_ids, pair_features as of `day`) with the catalogue of their
+            candidates; together all customers, in their order. How they are cut changes nothing.
         targets: distinct customer_id, product_id bought in the window, with the amount paid.
         negative_share: part of the not bought candidates that is kept, in (0, 1].
         seed: the sample depends on it and on `day` only.
 
-    Returns:
+    Yields:
         Columns week, customer_id, product_id, label (int8), amount (float32, 0 where not bought), MODEL_FEATURES (float32); one customer's
         rows are together.
+
+    Raises:
+        NotEnoughData: no customer of any part bought a candidate.
     """
     bought: Mapping[str, dict[str, float]] = {
         customer: dict(zip(part["product_id"], part["amount"], strict=True))
         for customer, part in targets.groupby("customer_id")
     }
-    place = catalogue.rows
     random = np.random.default_rng([seed, day.toordinal()])
+    is_empty = True
+    for rows, catalogue in parts:
+        found = _part(rows, catalogue, bought, day, negative_share, random)
+        if found is not None:
+            is_empty = False
+            yield found
+    if is_empty:
+        raise NotEnoughData(
+            f"examples as of {day}",
+            found="no customer bought a candidate",
+            wanted="at least one",
+            fix="check the purchases of the window",
+        )
+
+
+def _part(
+    rows: pd.DataFrame,
+    catalogue: Catalogue,
+    bought: Mapping[str, dict[str, float]],
+    day: date,
+    negative_share: float,
+    random: np.random.Generator,
+) -> pyarrow.Table | None:
+    place = catalogue.rows
     parts: list[F32] = []
     ids: list[str] = []
     products: list[str] = []
@@ -103,12 +150,7 @@ def label_week(
         ids += [customer] * len(chosen)
         products += chosen
     if not parts:
-        raise NotEnoughData(
-            f"examples as of {day}",
-            found="no customer bought a candidate",
-            wanted="at least one",
-            fix="check the purchases of the window",
-        )
+        return None
     matrix = np.concatenate(parts)
     table = {
         "week": pyarrow.array([day] * len(ids), pyarrow.date32()),
@@ -123,13 +165,42 @@ def label_week(
 _NOT_FEATURES = ("week", "customer_id", "product_id", "label", "amount", "event_date")
 
 
-def examples(table: pyarrow.Table) -> Examples:
-    """Stored examples as matrices.
+def examples(parts: Iterable[tuple[pyarrow.Table, Callable[[], F32]]]) -> Examples:
+    """Stored examples, without reading their matrices.
+
+    Args:
+        parts: in the order in which they are stored, each of one week: columns week, customer_id, label and amount, and what reads the matrix.
+    """
+    blocks: list[Block] = []
+    starts: list[NDArray[np.int64]] = []
+    weeks: list[date] = []
+    labels: list[NDArray[np.int8]] = []
+    amounts: list[F32] = []
+    before: tuple[date, str] | None = None
+    for table, read in parts:
+        week, customer = table["week"][0].as_py(), table["customer_id"].combine_chunks()
+        changes = pc.not_equal(customer.slice(1), customer.slice(0, len(customer) - 1)).to_numpy(zero_copy_only=False)
+        first = np.flatnonzero(np.r_[before != (week, customer[0].as_py()), changes])
+        starts.append(first + sum(block.rows for block in blocks))
+        weeks += [week] * len(first)
+        labels.append(table["label"].to_numpy())
+        amounts.append(table["amount"].to_numpy())
+        blocks.append(Block(week, len(table), read))
+        before = (week, customer[-1].as_py())
+    label = np.concatenate(labels)
+    groups = np.diff(np.r_[np.concatenate(starts), len(label)])
+    return Examples(
+        tuple(blocks), label, purchase_weights(label, np.concatenate(amounts)), groups, np.array(weeks, dtype=object)
+    )
+
+
+def require_model_features(columns: Sequence[str]) -> None:
+    """Refuse stored examples of another feature list: a column that moved would be learned under another name.
 
     Raises:
         FeatureMismatch: the stored feature columns are not this code's.
     """
-    stored = tuple(name for name in table.column_names if name not in _NOT_FEATURES)
+    stored = tuple(name for name in columns if name not in _NOT_FEATURES)
     if stored != MODEL_FEATURES:
         differing = sorted(set(stored) ^ set(MODEL_FEATURES)) or "the order"
         raise FeatureMismatch(
@@ -138,15 +209,14 @@ def examples(table: pyarrow.Table) -> Examples:
             wanted=f"{len(MODEL_FEATURES)} features of this code",
             fix="materialise it again",
         )
+
+
+def matrix_of(table: pyarrow.Table) -> F32:
+    """The columns of the model's features as a matrix."""
     matrix = np.empty((len(table), len(MODEL_FEATURES)), dtype=np.float32)
     for column, name in enumerate(MODEL_FEATURES):
         matrix[:, column] = table[name].to_numpy()
-    week = table["week"].to_pandas().to_numpy()
-    customer = table["customer_id"].to_pandas().to_numpy()
-    starts = np.flatnonzero(np.r_[True, (week[1:] != week[:-1]) | (customer[1:] != customer[:-1])])
-    label = table["label"].to_numpy()
-    weight = purchase_weights(label, table["amount"].to_numpy())
-    return Examples(matrix, label, weight, np.diff(np.r_[starts, len(table)]), week[starts])
+    return matrix
 
 
 def purchase_weights(label: NDArray[np.int8], amount: NDArray[Any]) -> F32:

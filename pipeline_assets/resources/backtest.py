@@ -19,16 +19,16 @@ import pyarrow
 from pipeline_assets.recommender.metrics import per_customer_metrics, summarise
 from pipeline_assets.recommender.ranker import rank_customers
 from pipeline_assets.recommender.training_set import targets_of
-from pipeline_assets.resources.content import digest
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.training_data import (
-    build_training_set,
     customer_ids,
+    read_training_set,
     read_week,
     require_features,
     sellable_purchases,
+    training_set_aside,
     training_weeks,
     window_purchases,
 )
@@ -99,12 +99,10 @@ def backtest(
     day = as_of - timedelta(days=1)
     weeks = training_weeks(lake, day, settings)
     require_features(lake, [day])
-    table = build_training_set(lake, features, day, weeks, settings.training, say, training_door)
-    rows, content = len(table), digest(table)
-    storage, study = f"sqlite:///{settings.data_dir / 'optuna.db'}", study_name(day, content, settings)
-    fitted = fit(table, weeks, settings, study=study, storage=storage)
-    del table
-    say(f"trained: {fitted.trained.best_iteration} trees on {rows} examples")
+    with training_set_aside(lake, features, day, weeks, settings.training, say, training_door) as (file, content):
+        storage, study = f"sqlite:///{settings.data_dir / 'optuna.db'}", study_name(day, content.digest, settings)
+        fitted = fit(read_training_set([file]), weeks, settings, study=study, storage=storage)
+    say(f"trained: {fitted.trained.best_iteration} trees on {content.rows} examples")
     week = read_week(features, features.apply(), customer_ids(lake, day), day)
     import lightgbm
 
@@ -117,8 +115,8 @@ def backtest(
         pyarrow.Table.from_pandas(slates, SLATES, preserve_index=False),
         slates["customer_id"].nunique(),
         (*weeks.training, *weeks.early_stopping),
-        rows,
-        content,
+        content.rows,
+        content.digest,
         fitted.tree_digest,
         fitted.trained.best_iteration,
         measures,

@@ -22,7 +22,7 @@ from pipeline_assets.resources.content import DayContent, Digesting
 if TYPE_CHECKING:
     from deltalake.transaction import AddAction
 
-_ROW_GROUP = 512  # rows; a customer's packed candidates are 26 kB, so a writer holds 13 MB
+ROW_GROUP = 512  # rows; a customer's packed candidates are 26 kB, so a writer holds 13 MB
 
 
 class DayFile:
@@ -31,15 +31,17 @@ class DayFile:
     Args:
         uri: the table's folder, local or of an object store.
         schema: of the table, event_date included.
+        row_group: rows that are written, and read again, together; each `add` begins a new group.
     """
 
-    def __init__(self, uri: str, schema: pyarrow.Schema, day: date) -> None:
-        self.schema, self.day = schema, day
+    def __init__(self, uri: str, schema: pyarrow.Schema, day: date, row_group: int = ROW_GROUP) -> None:
+        self.schema, self.day, self._row_group = schema, day, row_group
         self._name = f"event_date={day}/part-{uuid.uuid4()}.parquet"
         self._files, folder = (
             pyarrow.fs.FileSystem.from_uri(uri) if "://" in uri else (pyarrow.fs.LocalFileSystem(), uri)
         )
         self._path = f"{folder}/{self._name}"
+        self.address = f"{uri.rstrip('/')}/{self._name}"
         self._files.create_dir(f"{folder}/event_date={day}", recursive=True)
         self._digesting = Digesting(schema)
         stored = schema.remove(schema.get_field_index("event_date"))
@@ -67,7 +69,7 @@ class DayFile:
         """The next rows, in the order that the digest is of."""
         rows = rows.select(self.schema.names).cast(self.schema)
         self._digesting.add(rows)
-        self._writer.write_table(rows.drop_columns(["event_date"]), row_group_size=_ROW_GROUP)
+        self._writer.write_table(rows.drop_columns(["event_date"]), row_group_size=self._row_group)
 
     def finish(self) -> DayContent:
         """Nothing follows; how many rows there are, and their digest."""

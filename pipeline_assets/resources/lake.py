@@ -20,7 +20,7 @@ import tenacity
 
 from pipeline_assets.recommender.errors import BlockedPartition, NotEnoughData
 from pipeline_assets.resources.content import DayContent, contents, from_json, to_json
-from pipeline_assets.resources.day_file import DayFile
+from pipeline_assets.resources.day_file import ROW_GROUP, DayFile
 from pipeline_assets.schemas.batches import Profile
 from pipeline_assets.schemas.validation import Verdict
 
@@ -133,10 +133,10 @@ class Lake(dg.ConfigurableResource):
         self._commit(write, found, run_id, inputs)
         return found
 
-    def day_file(self, table: str, schema: pyarrow.Schema, day: date) -> DayFile:
+    def day_file(self, table: str, schema: pyarrow.Schema, day: date, row_group: int = ROW_GROUP) -> DayFile:
         """A new file for `replace_day`, for a day that does not fit into memory."""
         self.create(table, schema)
-        return DayFile(self.uri(table), schema, day)
+        return DayFile(self.uri(table), schema, day, row_group)
 
     def replace_day(
         self, table: str, file: DayFile, run_id: str, inputs: Mapping[str, int] | None = None

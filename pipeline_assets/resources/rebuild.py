@@ -6,19 +6,18 @@ Belongs here: copies of old versions into a lake of their own, and the compariso
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
 
-import pyarrow
-
 from pipeline_assets.recommender.errors import NotEnoughData
 from pipeline_assets.recommender.split import Weeks
-from pipeline_assets.resources.content import DayContent, contents
+from pipeline_assets.resources.content import DayContent
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Commit, Lake, local_lake
-from pipeline_assets.resources.training_data import FEATURE_TABLES, TRAINING_SET, build_training_set, training_weeks
+from pipeline_assets.resources.training_data import FEATURE_TABLES, TRAINING_SET, training_set_aside, training_weeks
 from pipeline_assets.resources.versions import content_at
 from pipeline_assets.settings import Settings, with_data_dir
 
@@ -129,23 +128,19 @@ def rebuild_training_set(
     lake = local_lake(settings.data_dir)
     commit = commit_of(lake, day, version)
     restored = restore_inputs(settings, day, commit.inputs, folder, say)
-    rows = build_again(lake, restored, day, settings.calendar.holdout_start, commit.run_id, say)
-    return Rebuilt(
-        commit.version,
-        commit.inputs,
-        content_at([commit])[day],
-        contents(rows, [day])[day],
-        newer_versions(lake, commit),
-    )
+    with built_again(lake, restored, day, settings.calendar.holdout_start, commit.run_id, say) as (_, rebuilt):
+        return Rebuilt(commit.version, commit.inputs, content_at([commit])[day], rebuilt, newer_versions(lake, commit))
 
 
-def build_again(
+def built_again(
     lake: Lake, restored: Restored, day: date, holdout_start: date | None, run_id: str, say: Callable[[str], object]
-) -> pyarrow.Table:
-    """The training set of `day` from what was restored. Labels of the holdout are counted in `lake`, where people look."""
+) -> AbstractContextManager[tuple[str, DayContent]]:
+    """The training set of `day` from what was restored, as `training_set_aside`. Labels of the holdout are counted in `lake`, where people
+    look.
+    """
     door = Door(lake, "rebuild", run_id, datetime.now(UTC), holdout_start)
     chosen = restored.settings.training
-    return build_training_set(restored.lake, FeatureStoreResource(), day, restored.weeks, chosen, say, door)
+    return training_set_aside(restored.lake, FeatureStoreResource(), day, restored.weeks, chosen, say, door)
 
 
 def newer_versions(lake: Lake, commit: Commit) -> dict[str, int]:

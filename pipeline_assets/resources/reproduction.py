@@ -21,9 +21,9 @@ from pipeline_assets.recommender.ranker import RankerParams, rank_customers
 from pipeline_assets.resources.content import DayContent, combined, contents, digest
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import VERDICTS, Commit, Lake, local_lake
-from pipeline_assets.resources.rebuild import Restored, build_again, commit_of, restore_inputs
+from pipeline_assets.resources.rebuild import Restored, built_again, commit_of, restore_inputs
 from pipeline_assets.resources.tracking import Tracking, Version, git_commit, lock_digest
-from pipeline_assets.resources.training_data import FEATURE_TABLES, customer_ids, read_week
+from pipeline_assets.resources.training_data import FEATURE_TABLES, customer_ids, read_training_set, read_week
 from pipeline_assets.resources.training_run import PARAMS_FILE, SETTINGS_FILE, fit
 from pipeline_assets.resources.versions import content_at
 from pipeline_assets.schemas.tables import FEATURE_TABLES as FEATURE_SCHEMAS
@@ -107,11 +107,10 @@ def reproduce(
     restored = restore_inputs(there, day, versions, folder, say, also=[day])
     require_feature_columns(restored.lake, version.tags["commit"])
     parts += _inputs(lake, commit, restored, day)
-    rows = build_again(lake, restored, day, settings.calendar.holdout_start, version.run_id, say)
-    found = contents(rows, [day])[day]
-    parts.append(Compared("training set", _shown(content_at([commit])[day]), _shown(found)))
-    fitted = fit(rows, restored.weeks, restored.settings, study="reproduction", storage=None, params=params)
-    del rows
+    with built_again(lake, restored, day, settings.calendar.holdout_start, version.run_id, say) as (file, found):
+        parts.append(Compared("training set", _shown(content_at([commit])[day]), _shown(found)))
+        rows = read_training_set([file])
+        fitted = fit(rows, restored.weeks, restored.settings, study="reproduction", storage=None, params=params)
     say(f"trained: {fitted.trained.best_iteration} trees")
     parts.append(Compared("trees", version.tags["tree_digest"], fitted.tree_digest))
     parts += _slates(lake, restored, day, reference, (tracking.model_text(version.run_id), fitted.text))

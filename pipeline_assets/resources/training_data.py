@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
 import pyarrow
 
 from pipeline_assets.recommender.errors import BlockedPartition, NotEnoughData
+from pipeline_assets.recommender.features import MODEL_FEATURES
+from pipeline_assets.recommender.packing import F32
 from pipeline_assets.recommender.split import Weeks, weeks_before
-from pipeline_assets.recommender.training_set import Catalogue, label_week, targets_of
+from pipeline_assets.recommender.training_set import (
+    Catalogue,
+    Examples,
+    examples,
+    label_week,
+    matrix_of,
+    require_model_features,
+    targets_of,
+)
+from pipeline_assets.resources.content import DayContent, Digesting
+from pipeline_assets.resources.day_file import DayFile
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import VERDICTS, Lake
 from pipeline_assets.resources.snapshots import require_marts
 from pipeline_assets.schemas.feeds import FEEDS
+from pipeline_assets.schemas.tables import TRAINING_EXAMPLES
 from pipeline_assets.settings import Settings, TrainingSettings
 
 if TYPE_CHECKING:
+    import pyarrow.parquet
     from feast import FeatureStore
 
 FEATURE_TABLES = ("features/customer", "features/product", "features/customer_product")
@@ -31,6 +48,8 @@ TRAINING_INPUTS = (
     "warehouse/dim_products",
     VERDICTS,
 )  # all that it is built from
+CUSTOMERS_AT_ONCE = 2_500  # whose features are read together: 65 MB as stored; a label week of the sample has 1,300
+ROW_GROUP = 65_536  # examples that are written and read together: 21 MB as a matrix
 PURCHASE_COLUMNS = ["customer_id", "product_id", "order_id", "event_date", "quantity", "amount", "discount"]
 
 
@@ -146,7 +165,40 @@ def training_cutoffs(lake: Lake, day: date, settings: Settings) -> list[date]:
     return sorted({*weeks.all, *still_open, day})
 
 
-def build_training_set(
+def write_training_set(
+    file: DayFile,
+    lake: Lake,
+    features: FeatureStoreResource,
+    weeks: Weeks,
+    chosen: TrainingSettings,
+    log: Callable[[str], object],
+    door: Door,
+) -> int:
+    """Labelled examples of the training and early-stopping weeks into `file`, in blocks of customers; returns how many were bought.
+
+    Memory is that of one block, whatever the number of weeks and customers.
+    """
+    require_features(lake, [*weeks.training, *weeks.early_stopping])
+    store = features.apply()
+    positives = 0
+    for week in (*weeks.training, *weeks.early_stopping):
+        targets = targets_of(window_purchases(lake, week, chosen.horizon_days, door))
+        customers = sorted(set(customer_ids(lake, week)) & set(targets["customer_id"]))
+        blocks = (customers[start : start + CUSTOMERS_AT_ONCE] for start in range(0, len(customers), CUSTOMERS_AT_ONCE))
+        read = (read_week(features, store, block, week) for block in blocks)
+        rows = 0
+        for part in label_week(
+            ((each.rows, each.catalogue) for each in read), targets, week, chosen.negative_share, chosen.seed
+        ):
+            file.add(part.append_column("event_date", pyarrow.array([file.day] * len(part), pyarrow.date32())))
+            rows += len(part)
+            positives += int(part["label"].to_numpy().sum())
+        log(f"week as of {week}: {rows} examples")
+    return positives
+
+
+@contextmanager
+def training_set_aside(
     lake: Lake,
     features: FeatureStoreResource,
     day: date,
@@ -154,16 +206,56 @@ def build_training_set(
     chosen: TrainingSettings,
     log: Callable[[str], object],
     door: Door,
-) -> pyarrow.Table:
-    """Labelled examples of the training and early-stopping weeks, as stored for partition `day`."""
-    require_features(lake, [*weeks.training, *weeks.early_stopping])
-    store = features.apply()
-    parts = []
-    for week in (*weeks.training, *weeks.early_stopping):
-        targets = targets_of(window_purchases(lake, week, chosen.horizon_days, door))
-        known = set(customer_ids(lake, week))
-        rows = read_week(features, store, sorted(known & set(targets["customer_id"])), week)
-        parts.append(label_week(rows.rows, rows.catalogue, targets, week, chosen.negative_share, chosen.seed))
-        log(f"week as of {week}: {len(parts[-1])} examples")
-    table = pyarrow.concat_tables(parts).combine_chunks()
-    return table.append_column("event_date", pyarrow.array([day] * len(table), pyarrow.date32()))
+) -> Iterator[tuple[str, DayContent]]:
+    """The training set of `day` in a file of its own that is removed at the end: its address and content. The lake stays as it is."""
+    with (
+        tempfile.TemporaryDirectory(prefix="training-set-") as folder,
+        DayFile(folder, TRAINING_EXAMPLES, day, ROW_GROUP) as file,
+    ):
+        write_training_set(file, lake, features, weeks, chosen, log, door)
+        yield file.address, file.finish()
+
+
+def read_training_set(addresses: Sequence[str]) -> Examples:
+    """Stored examples; their matrices are read when they are needed, a row group at a time.
+
+    Args:
+        addresses: of the files, as `Lake.files` gives them.
+
+    Raises:
+        FeatureMismatch: the stored feature columns are not this code's.
+    """
+    return examples(_row_groups(addresses))
+
+
+def _row_groups(addresses: Sequence[str]) -> Iterator[tuple[pyarrow.Table, Callable[[], F32]]]:
+    for address in addresses:
+        file = _open(address)
+        require_model_features(file.schema_arrow.names)
+        for group in range(file.num_row_groups):
+            keys = file.read_row_group(group, ["week", "customer_id", "label", "amount"])
+            yield keys, partial(_matrix, file, group)
+
+
+def _open(address: str) -> pyarrow.parquet.ParquetFile:
+    import pyarrow.fs
+    import pyarrow.parquet
+
+    filesystem, path = pyarrow.fs.FileSystem.from_uri(address) if "://" in address else (None, address)
+    return pyarrow.parquet.ParquetFile(path, filesystem=filesystem)
+
+
+def _matrix(file: pyarrow.parquet.ParquetFile, group: int) -> F32:
+    return matrix_of(file.read_row_group(group, list(MODEL_FEATURES)))
+
+
+def training_set_digest(addresses: Sequence[str], day: date) -> str:
+    """`content.digest` of the rows as they are stored now, a row group at a time."""
+    digesting = Digesting(TRAINING_EXAMPLES)
+    for address in addresses:
+        file = _open(address)
+        for group in range(file.num_row_groups):
+            rows = file.read_row_group(group)
+            stamped = rows.append_column("event_date", pyarrow.array([day] * len(rows), pyarrow.date32()))
+            digesting.add(stamped.select(TRAINING_EXAMPLES.names).cast(TRAINING_EXAMPLES))
+    return digesting.hexdigest()

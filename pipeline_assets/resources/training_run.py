@@ -23,14 +23,18 @@ from pipeline_assets.recommender.ranker import (
     tree_digest,
 )
 from pipeline_assets.recommender.split import Weeks
-from pipeline_assets.recommender.training_set import examples
+from pipeline_assets.recommender.training_set import Examples
 from pipeline_assets.recommender.tuning import tune
-from pipeline_assets.resources.content import digest
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.tracking import git_commit, lock_digest, log_training
-from pipeline_assets.resources.training_data import TRAINING_SET, training_weeks
+from pipeline_assets.resources.training_data import (
+    TRAINING_SET,
+    read_training_set,
+    training_set_digest,
+    training_weeks,
+)
 from pipeline_assets.resources.tuning_run import TunedGain, tuned_against_default
 from pipeline_assets.settings import Settings
 
@@ -75,7 +79,7 @@ def study_name(day: date, training_set_digest: str, settings: Settings) -> str:
 
 
 def fit(
-    table: pyarrow.Table,
+    everything: Examples,
     weeks: Weeks,
     settings: Settings,
     *,
@@ -86,15 +90,13 @@ def fit(
     """Tune and train on a training set: what the asset, a backtest and a reproduction do.
 
     Args:
-        table: as of `build_training_set`.
+        everything: as of `read_training_set`; of the training and early-stopping weeks.
         study, storage: name and place of the tuning's trials; storage None for memory.
         params: train with these and do not tune.
     """
     chosen = settings.training
-    everything = examples(table)
     training = dataset(everything.of(weeks.training))
     stopping = dataset(everything.of(weeks.early_stopping), training)
-    del everything
     params = params or tune(
         training,
         stopping,
@@ -127,17 +129,17 @@ def train_and_log(
     """
     chosen, weeks = settings.training, training_weeks(lake, day, settings)
     version = lake.version(TRAINING_SET)
-    table = lake.read(TRAINING_SET, day, day, version=version)
-    data_digest = digest(table)
+    files = lake.files(TRAINING_SET, day, day, version)
+    everything, data_digest = read_training_set(files), training_set_digest(files, day)
     storage, study = f"sqlite:///{settings.data_dir / 'optuna.db'}", study_name(day, data_digest, settings)
-    fitted = fit(table, weeks, settings, study=study, storage=storage)
+    fitted = fit(everything, weeks, settings, study=study, storage=storage)
     trained, params, text = fitted.trained, fitted.params, fitted.text
     trees, plot = fitted.tree_digest, importance_plot(importance(trained.booster))
     gains: list[TunedGain] = []
     if chosen.trials:
         default = text  # where nothing better was found, the gain is zero
         if params != RankerParams():
-            default = fit(table, weeks, settings, study=study, storage=None, params=RankerParams()).text
+            default = fit(everything, weeks, settings, study=study, storage=None, params=RankerParams()).text
         door = Door(lake, "tuning", dagster_run_id, recorded_at, settings.calendar.holdout_start)
         gains = tuned_against_default(lake, features, text, default, weeks.evaluation, settings, door, log)
     trained_through = weeks.early_stopping[-1] + timedelta(days=chosen.horizon_days)
@@ -164,7 +166,7 @@ def train_and_log(
         metrics={
             "stopping_ndcg_best": max(trained.curve),
             "trees": trained.best_iteration,
-            "rows": len(table),
+            "rows": len(everything.label),
             **{f"tuned_gain_{gain.metric}{end}": value for gain in gains for end, value in gain.ends.items()},
         },
         curve=trained.curve,

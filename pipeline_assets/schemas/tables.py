@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow
 
-from pipeline_assets.recommender.features import CUSTOMER_FEATURES, PRODUCT_FEATURES
+from pipeline_assets.recommender.features import CUSTOMER_FEATURES, MODEL_FEATURES, PRODUCT_FEATURES
 
 _STAMP = [pyarrow.field("feature_ts", pyarrow.timestamp("us", "UTC")), pyarrow.field("event_date", pyarrow.date32())]
 _TEXT, _F32 = pyarrow.string(), pyarrow.float32()
@@ -29,6 +29,18 @@ FEATURE_TABLES: dict[str, pyarrow.Schema] = {
         ]
     ),
 }
+
+TRAINING_EXAMPLES: pyarrow.Schema = pyarrow.schema(
+    [
+        pyarrow.field("week", pyarrow.date32()),
+        pyarrow.field("customer_id", _TEXT),
+        pyarrow.field("product_id", _TEXT),
+        pyarrow.field("label", pyarrow.int8()),
+        pyarrow.field("amount", _F32),
+        *(pyarrow.field(n, _F32) for n in MODEL_FEATURES),
+        pyarrow.field("event_date", pyarrow.date32()),
+    ]
+)
 
 RECOMMENDATIONS: pyarrow.Schema = pyarrow.schema(
     [

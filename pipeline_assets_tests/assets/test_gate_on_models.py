@@ -12,7 +12,7 @@ import pandas as pd
 from pipeline_assets.recommender.judging import CHALLENGER, CHAMPION, Facts, Judged, judge_week
 from pipeline_assets.recommender.promotion import Decision, GatePolicy, decide
 from pipeline_assets.recommender.ranker import dataset, train
-from pipeline_assets.recommender.training_set import Examples
+from pipeline_assets.recommender.training_set import Block, Examples
 from pipeline_assets_tests import tiny_examples as tiny
 
 DAY = date(2017, 2, 19)  # the week after the tiny examples' last
@@ -31,7 +31,7 @@ def noisy(part: Examples, spread: float, seed: int) -> Examples:
     """The same examples with a signal that is blurred by normal noise: a model that learns less from them."""
     matrix = part.matrix.copy()
     matrix[:, SIGNAL] += np.random.default_rng(seed).normal(0, spread, len(matrix)).astype(np.float32)
-    return replace(part, matrix=matrix)
+    return replace(part, blocks=(Block(DAY, len(matrix), lambda: matrix),))
 
 
 @cache
@@ -44,7 +44,11 @@ def scores(kind: str) -> np.ndarray:
         training = replace(training, label=np.random.default_rng(3).permutation(training.label))
     data = dataset(training)
     trained = train(data, dataset(stopping, data), tiny.PARAMS, 15, 7, 1)
-    matrix = noisy(replace(JUDGED[0], matrix=MATRIX), 0.3, 5).matrix if kind == "blurred" else MATRIX
+    matrix = (
+        noisy(replace(JUDGED[0], blocks=(Block(DAY, len(MATRIX), lambda: MATRIX),)), 0.3, 5).matrix
+        if kind == "blurred"
+        else MATRIX
+    )
     return np.asarray(trained.booster.predict(matrix, num_iteration=trained.best_iteration, num_threads=1))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import lightgbm
@@ -24,7 +26,7 @@ from pipeline_assets.recommender.errors import BundleError, NotEnoughData
 from pipeline_assets.recommender.features import CUSTOMER_FEATURES, MODEL_FEATURES, PAIR_FEATURES, PRODUCT_FEATURES
 from pipeline_assets.recommender.packing import pack, unpack
 from pipeline_assets.recommender.ranker import RankerParams, Trained, rank_customers
-from pipeline_assets.recommender.training_set import Catalogue
+from pipeline_assets.recommender.training_set import Block, Catalogue, Examples
 from pipeline_assets_tests import tiny_bundle
 from pipeline_assets_tests import tiny_examples as tiny
 
@@ -282,6 +284,33 @@ def test_parameters_are_deterministic_and_binary_gain() -> None:
         9,
         2,
     )
+
+
+def test_blocks_give_the_trees_of_one_matrix() -> None:
+    """1,440 rows in one block, in blocks of 500, and as a matrix that LightGBM reads itself: equal trees. One block is held at a time."""
+    parts = [tiny.week(date(2017, 2, 5), seed) for seed in range(1, 5)]
+    matrix = np.concatenate([part.matrix for part in parts])
+    label, groups = (np.concatenate([getattr(part, name) for part in parts]) for name in ("label", "groups"))
+    held: list[weakref.ref[np.ndarray]] = []
+
+    def read(start: int) -> np.ndarray:
+        found = matrix[start : start + 500].copy()
+        held.append(weakref.ref(found))
+        assert sum(ref() is not None for ref in held) <= 2  # the one before goes when this one is there
+        return found
+
+    cut = tuple(Block(tiny.WEEKS[0], min(500, 1440 - start), partial(read, start)) for start in range(0, 1440, 500))
+    weight, week = np.ones(1440, dtype=np.float32), np.concatenate([part.week for part in parts])
+    whole = (Block(tiny.WEEKS[0], 1440, lambda: matrix),)
+    params = {"max_bin": 127, "verbosity": -1, "feature_pre_filter": False}
+    plain = lightgbm.Dataset(
+        matrix, label=label, weight=weight, group=groups, feature_name=list(MODEL_FEATURES), params=params
+    )
+    texts = {
+        ranker.tree_digest(lightgbm.train(tiny.PARAMS.lightgbm(7, 1), data, 10).model_to_string())
+        for data in (plain, *(ranker.dataset(Examples(blocks, label, weight, groups, week)) for blocks in (cut, whole)))
+    }
+    assert len(texts) == 1
 
 
 def test_dataset_keeps_names_labels_and_groups() -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pytest
 
 from pipeline_assets.recommender.stage import Stage
-from pipeline_assets.resources.feature_build import FEATURES, build_features
+from pipeline_assets.resources import feature_build
+from pipeline_assets.resources.feature_build import FEATURES, build_features, encoded_once
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.snapshots import _FEED_OF
 from pipeline_assets.schemas.validation import Verdict
@@ -65,6 +67,45 @@ def test_days_of_one_run_are_those_of_runs_of_their_own(lake: Lake, sizes: dict[
     together = built(lake, [scenario.AS_OF, EARLIER, scenario.LAST_DAY], **sizes)
     assert {key: found for key, found in together.items() if key[0] == EARLIER} == built(lake, [EARLIER])
     assert {key: found for key, found in together.items() if key[0] == scenario.AS_OF} == built(lake, [scenario.AS_OF])
+
+
+@pytest.fixture
+def encodings(monkeypatch: pytest.MonkeyPatch) -> list[date]:
+    """The last day of each encoding that is made."""
+    made: list[date] = []
+
+    class Counted(Stage):
+        def __init__(self, con: duckdb.DuckDBPyConnection, last: date, *rest: Any) -> None:
+            made.append(last)
+            super().__init__(con, last, *rest)
+
+    monkeypatch.setattr(feature_build, "Stage", Counted)
+    return made
+
+
+def test_runs_of_single_days_share_an_encoding(lake: Lake, encodings: list[date]) -> None:
+    """Two runs inside of `encoded_once` make none of their own, and give the bits that they give alone; a third after it makes one."""
+    days = [EARLIER, scenario.AS_OF]
+    alone = built(lake, days[:1]) | built(lake, days[1:])
+    encodings.clear()
+    with encoded_once(lake, days):
+        together = built(lake, days[:1]) | built(lake, days[1:])
+        assert encodings == [scenario.AS_OF]
+    assert together == alone
+    built(lake, days[:1])
+    assert encodings == [scenario.AS_OF, EARLIER]
+
+
+def test_encoding_is_made_again_where_it_does_not_serve(lake: Lake, encodings: list[date]) -> None:
+    """A day outside of those it was made for; and any day after a verdict, which may have blocked one that it holds."""
+    with encoded_once(lake, [scenario.AS_OF]):
+        built(lake, [EARLIER])
+        assert encodings == [scenario.AS_OF, EARLIER]
+        lake.record_verdicts(
+            [Verdict("purchases", EARLIER, "passed", 1, 1, 0)], "run", datetime(2017, 3, 3, tzinfo=UTC)
+        )
+        built(lake, [scenario.AS_OF])
+        assert encodings == [scenario.AS_OF, EARLIER, scenario.AS_OF]
 
 
 def test_another_day_has_another_digest(lake: Lake) -> None:

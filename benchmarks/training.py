@@ -1,0 +1,246 @@
+"""What a weekly retrain costs, at 1x and with ten times the customers, and a backtest from an empty folder.
+
+    python -m benchmarks.training retrain    the jobs of a retrain, asset by asset, and the scoring of all customers
+    python -m benchmarks.training replicate --copies 10 --to DIR   the tables that training reads, with ten times the customers
+    python -m benchmarks.training chunks --data-dir DIR --copies 10 --rounds 16   training set and training, a process each
+    python -m benchmarks.training backtest   `pipeline-assets backtest` from an empty folder
+    python -m benchmarks.training page       results/training.md from what was measured
+
+All but `backtest` want a data folder in which the features of the label weeks are there (`make run UNTIL=2017-11-12`). `retrain` trains and
+publishes in it, again. Stages are processes of their own; memory is that of the process, from the kernel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from benchmarks.measured import Meter, Run, measure
+from benchmarks.scale import commit, environment, machine, record
+
+DAY = date(2017, 11, 12)
+FILE = "training_set.txt"  # in the data folder: where the stage `training-set` of `chunks` put its file
+
+
+def retrain(meter: Meter, day: date) -> None:
+    """The assets from the training set to the bundle and the recommendations, each as a Dagster run of its own in this process."""
+    from benchmarks.jobs import run_job
+
+    for job, *assets in (
+        ("training", "training/training_set"),
+        ("training", "training/model"),
+        ("training", "evaluation/evaluation_report", "evaluation/promotion"),
+        ("publish", "deployment/bundle"),
+        ("publish", "recommendations/daily", "recommendations/discover"),
+    ):
+        run_job(meter, " and ".join(assets), job, [day], *assets)
+
+
+def score(meter: Meter, day: date) -> None:
+    """All customers of the day by the model of the day, from its text: reading their features, and ranking."""
+    import lightgbm
+
+    from pipeline_assets.recommender.ranker import rank_customers
+    from pipeline_assets.resources.feature_store import FeatureStoreResource
+    from pipeline_assets.resources.lake import local_lake
+    from pipeline_assets.resources.tracking import Tracking
+    from pipeline_assets.resources.training_data import customer_ids, read_week
+    from pipeline_assets.resources.training_run import model_run
+    from pipeline_assets.settings import get_settings
+
+    settings, features = get_settings(), FeatureStoreResource()
+    lake, store = local_lake(settings.data_dir), features.apply()
+    tracking = Tracking(tracking_uri=settings.mlflow_uri, artifact_root=str(settings.data_dir / "mlflow_artifacts"))
+    booster = lightgbm.Booster(model_str=tracking.model_text(str(model_run(lake, day)["run_id"])))
+    with meter.part("read features") as noted:
+        week = read_week(features, store, customer_ids(lake, day), day)
+        noted["rows"] = len(week.rows)
+    with meter.part("rank") as noted:
+        rank_customers(booster, week.rows, week.catalogue, settings.serving.top, settings.training.threads)
+        noted["rows"] = int(week.rows["candidate_ids"].str.len().sum())
+    meter.facts["trees"] = booster.num_trees()
+
+
+def replicate(meter: Meter, day: date, copies: int, to: Path) -> None:
+    """The tables that a training as of `day` reads, in a lake of their own: customers `copies` times, all else once.
+
+    Copy k of a customer has `~k` behind her id, as in replicated.py, and the features of the original: what a training costs depends on
+    rows, not on values. Products' features stay as they are.
+    """
+    from deltalake import DeltaTable
+
+    from pipeline_assets.resources.lake import VERDICTS, local_lake
+    from pipeline_assets.resources.rebuild import copy_version
+    from pipeline_assets.resources.training_data import training_weeks
+    from pipeline_assets.schemas.tables import FEATURE_TABLES
+    from pipeline_assets.settings import get_settings
+
+    settings = get_settings()
+    lake, there = local_lake(settings.data_dir), local_lake(to)
+    weeks = training_weeks(lake, day, settings)
+    days = [*weeks.training, *weeks.early_stopping]
+    for table in (VERDICTS, "warehouse/dim_products", "features/product"):
+        copy_version(lake, table, lake.version(table), there, days if table == "features/product" else None)
+    for name in ("customer", "customer_product"):
+        table, schema = f"features/{name}", FEATURE_TABLES[name]
+        with meter.part(table) as noted:
+            noted["rows"] = 0
+            for each in days:
+                rows = lake.read_days(table, [each]).select(schema.names).cast(schema)
+                with there.day_file(table, schema, each) as file:
+                    for part in _copies(rows, copies, ["customer_id"]):
+                        file.add(part)
+                    noted["rows"] += there.replace_day(table, file, "benchmark").rows
+    table = "warehouse/fct_purchases"
+    with meter.part(table) as noted:
+        noted["rows"] = 0
+        newest = weeks.early_stopping[-1] + timedelta(days=settings.training.horizon_days)
+        for each in sorted(d for d in lake.days(table) if d <= newest):
+            rows = lake.read_days(table, [each])
+            with there.day_file(table, rows.schema, each, 65_536) as file:
+                for part in _copies(rows, copies, ["customer_id", "order_id"]):
+                    file.add(part)
+                noted["rows"] += there.replace_day(table, file, "benchmark").rows
+    meter.facts["mb"] = round(sum(f.stat().st_size for f in to.rglob("*.parquet")) / 1e6)
+    assert DeltaTable(there.uri(table)).version() > 0
+
+
+def _copies(rows: Any, copies: int, own_ids: Sequence[str]) -> Any:
+    import pyarrow.compute as pc
+
+    yield rows
+    for number in range(1, copies):
+        copy = rows
+        for name in own_ids:
+            renamed = pc.binary_join_element_wise(rows[name], f"~{number}", "")
+            copy = copy.set_column(copy.schema.get_field_index(name), copy.schema.field(name), renamed)
+        yield copy
+
+
+def training_set(meter: Meter, day: date) -> None:
+    """The training set as of `day`, into a file of its own beside the lake."""
+    from datetime import UTC, datetime
+
+    from pipeline_assets.resources.day_file import DayFile
+    from pipeline_assets.resources.feature_store import FeatureStoreResource
+    from pipeline_assets.resources.holdout import Door
+    from pipeline_assets.resources.lake import local_lake
+    from pipeline_assets.resources.training_data import ROW_GROUP, training_weeks, write_training_set
+    from pipeline_assets.schemas.tables import TRAINING_EXAMPLES
+    from pipeline_assets.settings import get_settings
+
+    settings = get_settings()
+    lake = local_lake(settings.data_dir)
+    weeks, folder = training_weeks(lake, day, settings), settings.data_dir / "benchmark"
+    folder.mkdir(exist_ok=True)
+    door = Door(lake, "training", "benchmark", datetime.now(UTC), settings.calendar.holdout_start)
+    with (
+        meter.part("training set") as noted,
+        DayFile(str(folder), TRAINING_EXAMPLES, day, ROW_GROUP) as file,
+    ):
+        write_training_set(file, lake, FeatureStoreResource(), weeks, settings.training, print, door)
+        noted["rows"] = file.finish().rows
+    (folder / FILE).write_text(file.address)
+    meter.facts |= {"weeks": len(weeks.training) + 1, "file_mb": round(Path(file.address).stat().st_size / 1e6)}
+
+
+def training(meter: Meter, day: date) -> None:
+    """A model from that file."""
+    from pipeline_assets.resources.lake import local_lake
+    from pipeline_assets.resources.training_data import read_training_set, training_weeks
+    from pipeline_assets.resources.training_run import fit
+    from pipeline_assets.settings import get_settings
+
+    settings = get_settings()
+    weeks = training_weeks(local_lake(settings.data_dir), day, settings)
+    address = (settings.data_dir / "benchmark" / FILE).read_text()
+    with meter.part("training") as noted:
+        everything = read_training_set([address])
+        noted["rows"] = len(everything.label)
+        fitted = fit(everything, weeks, settings, study="benchmark", storage=None)
+    meter.facts |= {
+        "rounds": settings.training.max_rounds,
+        "trees": fitted.trained.best_iteration,
+        "digest": fitted.tree_digest,
+        "matrix_mb": round(len(everything.label) * len(fitted.trained.booster.feature_name()) * 4 / 1e6),
+    }
+
+
+STAGES: dict[str, Callable[[Meter, date], None]] = {
+    "retrain": retrain, "score": score, "training-set": training_set, "training": training,
+}  # fmt: skip
+
+
+def _told(run: Run, **more: object) -> dict[str, object]:
+    if run.returncode:
+        raise SystemExit(f"{' '.join(run.command)} ended with {run.returncode}")
+    return {**asdict(run), **more}
+
+
+def _backtest(day: date, core: int | None) -> dict[str, object]:
+    with tempfile.TemporaryDirectory(prefix="bench-backtest-") as name:
+        folder = Path(name)
+        morning = day + timedelta(days=1)
+        out = ["--out", str(folder / "slates.parquet"), "--json"]
+        run = measure(["pipeline_assets.cli", "backtest", "--as-of", str(morning), *out], environment(folder), core)
+    return _told(run)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure one thing, and write it with the page that shows all of them."""
+    from benchmarks.training_page import write_page
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("way", choices=["retrain", "replicate", "chunks", "backtest", "page", "stage"])
+    parser.add_argument("stage", nargs="?", choices=list(STAGES), help="of `stage`: in this process")
+    parser.add_argument("--as-of", type=date.fromisoformat, default=DAY)
+    parser.add_argument("--data-dir", type=Path, help="default: PIPELINE_DATA_DIR")
+    parser.add_argument("--copies", type=int, default=1)
+    parser.add_argument("--to", type=Path)
+    parser.add_argument("--rounds", type=int, help="boosting rounds (default: the setting)")
+    parser.add_argument("--core", type=int, help="the one core to use (default: any)")
+    options = parser.parse_args(arguments)
+    meter = Meter(Path(os.environ["BENCH_METER"]) if "BENCH_METER" in os.environ else None)
+    from pipeline_assets.settings import get_settings, with_until
+
+    if options.way == "stage":
+        from pipeline_assets.cli import quiet
+
+        quiet()
+        with_until(options.as_of)
+        STAGES[options.stage](meter, options.as_of)
+        meter.write()
+        return 0
+    if options.way == "replicate":
+        with_until(options.as_of)
+        replicate(meter, options.as_of, options.copies, options.to)
+        return 0
+    about: dict[str, object] = {"as_of": options.as_of, "commit": commit(), "machine": machine()}
+    place = environment(options.data_dir or get_settings().data_dir) | {"PIPELINE_CALENDAR__UNTIL": str(options.as_of)}
+    if options.rounds:
+        place["PIPELINE_TRAINING__MAX_ROUNDS"] = str(options.rounds)
+
+    def stage(name: str) -> dict[str, object]:
+        part = ["benchmarks.training", "stage", name, "--as-of", str(options.as_of)]
+        return _told(measure(part, place, options.core))
+
+    if options.way == "retrain":
+        record("training", "retrain", {**about, "retrain": stage("retrain"), "score": stage("score")})
+    if options.way == "chunks":
+        found = {name: stage(name) for name in ("training-set", "training")}
+        record("training", f"chunks {options.copies}x", {**about, "copies": options.copies, **found})
+    if options.way == "backtest":
+        record("training", "backtest", {**about, "backtest": _backtest(options.as_of, options.core)})
+    write_page()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
