@@ -25,6 +25,7 @@ from pipeline_assets.settings_access import AccessSettings
 from pipeline_assets.settings_alerts import AlertSettings
 from pipeline_assets.settings_base import Section
 from pipeline_assets.settings_monitoring import MonitoringSettings
+from pipeline_assets.settings_rules import RulesSettings
 from pipeline_assets.settings_serving import ServingSettings, StoreSettings
 from pipeline_assets.settings_signing import SigningSettings
 from pipeline_assets.settings_stream import StreamSettings
@@ -156,6 +157,7 @@ class Settings(Section):
     training: TrainingSettings = TrainingSettings()
     serving: ServingSettings = ServingSettings()
     access: AccessSettings = AccessSettings()
+    rules: RulesSettings = RulesSettings()
     stores: StoreSettings = StoreSettings()
     signing: SigningSettings = SigningSettings()
     monitoring: MonitoringSettings = MonitoringSettings()

@@ -10,6 +10,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
 
 from pipeline_assets.recommender.errors import PipelineError
 from pipeline_assets.serving.config import ServingConfig
@@ -38,6 +39,8 @@ def config_from(settings: Settings) -> ServingConfig:
         public_keys=settings.public_key_files,
         feast=options,
         poll_seconds=settings.serving.poll_seconds,
+        rules=settings.rules,
+        time_zone=ZoneInfo(settings.calendar.time_zone) if settings.calendar.clock == "wall" else None,
         keys=settings.access.keys,
         keys_file=settings.access.keys_file,
         max_body_bytes=settings.access.max_body_bytes,

@@ -106,7 +106,7 @@ class Access:
         except (OSError, PipelineError) as error:
             logger.error("access keys stay as they were: %s", error)
 
-    def admit(self, header: str | None, scope: Scope, n: int = 1) -> str:
+    def admit(self, header: str | None, scope: Scope) -> str:
         """The name of the key behind an `Authorization: Bearer` header; "anyone" where no key is needed.
 
         Raises:
@@ -124,17 +124,25 @@ class Access:
                 wanted=f"scope {scope}",
                 fix="use a key with this scope",
             )
-        bucket = self._buckets.get(key.name)
+        self.charge(key.name)
+        return key.name
+
+    def charge(self, name: str, n: int = 1) -> None:
+        """Take `n` requests from the rate of a key; a batch pays for each of its items.
+
+        Raises:
+            RequestError: 429, above the rate.
+        """
+        bucket = self._buckets.get(name)
         if bucket is not None and (wait := bucket.take(n)):
             raise RequestError(
                 HTTPStatus.TOO_MANY_REQUESTS,
-                f"key {key.name}",
-                found=f"more than {key.requests_per_second:g} requests a second",
-                wanted="no more than that",
+                f"key {name}",
+                found="more requests than its rate",
+                wanted="its requests_per_second",
                 fix="retry after the seconds in Retry-After",
                 retry_seconds=wait,
             )
-        return key.name
 
     def _known(self, header: str | None) -> KeySettings:
         kind, _, presented = (header or "").partition(" ")

@@ -1,13 +1,74 @@
-"""The JSON of the API, for OpenAPI and for tests. Answers are rendered directly: a response model costs 0.3 ms CPU."""
+"""The JSON of the API, for OpenAPI and for tests, and what callers send. Answers are rendered directly: a response model costs 0.3 ms CPU."""
 
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import Literal
+from typing import Annotated, Literal
 
 import pydantic
 
+from pipeline_assets.recommender.explain import shopper_sentence
 from pipeline_assets.serving.answers import Answer, Live
+
+MAX_ID_LENGTH = 128
+EXPLAINED_FEATURES = 3
+
+
+def readable(text: str) -> str:
+    """Refuse an id that no shop would issue: empty, too long, or with characters that nobody can see.
+
+    Raises:
+        ValueError: pydantic makes a 422 of it.
+    """
+    if not 0 < len(text) <= MAX_ID_LENGTH or not text.isprintable() or "\ufffd" in text:
+        raise ValueError(f"1 to {MAX_ID_LENGTH} printable characters in UTF-8")
+    return text
+
+
+Id = Annotated[str, pydantic.Field(min_length=1, max_length=MAX_ID_LENGTH), pydantic.AfterValidator(readable)]
+Values = Annotated[tuple[Id, ...], pydantic.Field(max_length=100)]
+
+
+class Body(pydantic.BaseModel):
+    """What a caller sends: an unknown key is an error that names it."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+
+class Filters(Body):
+    """Values that products must have; an attribute without values is free."""
+
+    department: Values = ()
+    category: Values = ()
+    type: Values = ()
+    brand: Values = ()
+
+    def given(self) -> dict[str, tuple[str, ...]]:
+        """The attributes that are filtered."""
+        return {name: values for name, values in self if values}
+
+
+class Wanted(Body):
+    """What answers should be like, whoever they are for."""
+
+    k: int | None = None
+    exclude: Annotated[tuple[Id, ...], pydantic.Field(max_length=1_000)] = ()
+    filters: Filters = Filters()
+    context: Annotated[dict[Id, Id], pydantic.Field(max_length=10)] = pydantic.Field(default_factory=dict)
+    explain: bool = False
+
+
+class RecommendationRequest(Wanted):
+    """One answer. Without `customer_id` it is for a visitor who is not known."""
+
+    customer_id: Id | None = None
+    basket: Annotated[tuple[Id, ...], pydantic.Field(max_length=200)] = ()
+
+
+class BatchRequest(Wanted):
+    """Answers for several customers, in their order."""
+
+    customer_ids: Annotated[tuple[Id, ...], pydantic.Field(min_length=1, max_length=100)]
 
 
 class Contribution(pydantic.BaseModel):
@@ -27,7 +88,17 @@ class Item(pydantic.BaseModel):
     department: str | None
     category: str | None
     type: str | None
-    explanation: list[Contribution] | None = None  # with explain=true, for ranked answers
+    reason: str | None = None  # with explain=true, for ranked answers: a sentence for the shopper
+    explanation: list[Contribution] | None = None  # the strongest contributions to the score before the rules
+
+
+class RuleEffect(pydantic.BaseModel):
+    """What a rule did to a product: its place before the rules and in the answer, from 1; null: not there."""
+
+    rule: str
+    product_id: str
+    before: int | None
+    after: int | None
 
 
 class Recommendations(pydantic.BaseModel):
@@ -39,9 +110,17 @@ class Recommendations(pydantic.BaseModel):
     model_version: str
     as_of: date
     feature_ts: datetime | None
+    feature_age_seconds: float | None
     fallback_level: Literal["none", "batch", "popularity"]
     fallback_reason: str | None = None  # with explain=true
+    rules: list[RuleEffect] | None = None  # with explain=true
     items: list[Item]
+
+
+class Batch(pydantic.BaseModel):
+    """Answers in the order of the request."""
+
+    answers: list[Recommendations]
 
 
 class ErrorDetail(pydantic.BaseModel):
@@ -75,12 +154,15 @@ def render(live: Live, answer: Answer, answer_id: str, explain: bool) -> dict[st
             "category": category,
             "type": kind,
         }
-        if explain and answer.explanations:
+        if explain and answer.explanations and (parts := answer.explanations[place]):
+            item["reason"] = shopper_sentence(kind or product, list(parts))
             item["explanation"] = [
                 {"feature": feature, "value": None if value != value else value, "contribution": share}
-                for feature, value, share in answer.explanations[place]
+                for feature, value, share in parts[:EXPLAINED_FEATURES]
             ]
         items.append(item)
+    known, moment = answer.feature_ts, answer.moment
+    age = (moment.now - known).total_seconds() if known and moment else None
     body: dict[str, object] = {
         "answer_id": answer_id,
         "customer_id": answer.customer_id,
@@ -88,9 +170,13 @@ def render(live: Live, answer: Answer, answer_id: str, explain: bool) -> dict[st
         "model_version": manifest.model_version,
         "as_of": manifest.as_of,
         "feature_ts": answer.feature_ts.isoformat() if answer.feature_ts else None,
+        "feature_age_seconds": age,
         "fallback_level": answer.fallback_level,
         "items": items,
     }
     if explain:
         body["fallback_reason"] = answer.reason or None
+        body["rules"] = [
+            {"rule": x.rule, "product_id": x.product_id, "before": x.before, "after": x.after} for x in answer.applied
+        ]
     return body

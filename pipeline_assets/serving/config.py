@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from pipeline_assets.settings_access import KeySettings
+from pipeline_assets.settings_rules import RulesSettings
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,10 @@ class ServingConfig:
     breaker_failures: int = 5  # consecutive failed reads after which the store is left alone
     breaker_seconds: float = 5.0
     retry_refused_seconds: float = 60.0  # a probe may have been refused for a busy machine
+    rules: RulesSettings = field(default_factory=RulesSettings)
+    time_zone: ZoneInfo | None = (
+        None  # of the shop's days; None on a replayed calendar, where the bundle says which day it is
+    )
     keys: tuple[KeySettings, ...] = ()  # of the API; with no keys and no file it is open, on loopback only
     keys_file: Path | None = None
     max_body_bytes: int = 1_048_576

@@ -20,11 +20,12 @@ from pipeline_assets.recommender.bundle import load_bundle
 from pipeline_assets.recommender.columns import CUSTOMER_ID, PRODUCT_ID, RANK, SCORE
 from pipeline_assets.recommender.errors import BundleError, PipelineError
 from pipeline_assets.recommender.signature import TrustedKeys
-from pipeline_assets.serving.answers import Live, Slate
+from pipeline_assets.serving.answers import Live
 from pipeline_assets.serving.probe import ProbeReport, probe
 from pipeline_assets.serving.release_state import Release, open_state
 from pipeline_assets.serving.rollout import ROLLED_BACK, is_canary
 from pipeline_assets.serving.rollout_state import Rollout, View, advance, view
+from pipeline_assets.serving.rules import Slate
 
 logger = logging.getLogger(__name__)
 Outcome = Literal["none", "same", "swapped", "refused", "unreachable"]

@@ -21,8 +21,10 @@ from pipeline_assets.serving.answers import (
     Answer,
     AskedFor,
     Live,
+    Moment,
     NoPersonalAnswer,
     fallback_answer,
+    known_at,
     personal_answer,
 )
 from pipeline_assets.serving.breaker import Breaker, StoreUnavailable
@@ -112,10 +114,11 @@ class Service:
         return live, replace(answer, arm=arm, failed=failed, latency_ms=milliseconds)
 
     async def _attempt(self, live: Live, asked: AskedFor) -> Answer:
+        moment = self._moment(live, asked.customer_id)
         if asked.customer_id is None:
-            return fallback_answer(live, asked, "anonymous")
+            return fallback_answer(live, asked, "anonymous", moment)
         try:
-            return await self._within_deadline(self._ranked, live, asked, asked.customer_id)
+            return await self._within_deadline(self._ranked, live, asked, asked.customer_id, moment)
         except NoPersonalAnswer as error:
             reason = error.reason
         except StoreUnavailable as error:
@@ -130,7 +133,7 @@ class Service:
             if self._told != (told := (live.release_id, type(error).__name__)):  # once, not at the rate of requests
                 self._told = told
                 logger.exception("the ranker failed; answering from the fallback")
-        return fallback_answer(live, asked, reason)
+        return fallback_answer(live, asked, reason, moment)
 
     async def not_ready(self) -> list[str]:
         """Why this process should not get traffic yet; empty when it should.
@@ -163,21 +166,28 @@ class Service:
         return identifier
 
     def _again(self, job: Job) -> Answer:
-        assert job.shown.features is not None, "only ranked answers are ranked again"
-        return personal_answer(
-            job.other, replace(job.asked, explain=False), job.shown.features, self.config.max_feature_lag
-        )
+        shown = job.shown
+        assert shown.features is not None, "only ranked answers are ranked again"
+        assert shown.moment is not None, "an answer has its moment"
+        asked = replace(job.asked, explain=False)
+        return personal_answer(job.other, asked, shown.features, self.config.max_feature_lag, shown.moment)
 
     async def _within_deadline(self, call: Callable[..., T], *arguments: object) -> T:
         running = asyncio.get_running_loop().run_in_executor(self._pool, call, *arguments)
         return await asyncio.wait_for(running, self.config.answer_seconds)
 
-    def _ranked(self, live: Live, asked: AskedFor, customer_id: str) -> Answer:
+    def _moment(self, live: Live, customer_id: str | None) -> Moment:
+        """Now, for this customer. On a replayed calendar the shop's day is the one after the bundle's."""
+        now, zone = self._wall(), self.config.time_zone
+        today = now.astimezone(zone).date() if zone else known_at(live.as_of).date()
+        return Moment(now, today, self.config.rules)
+
+    def _ranked(self, live: Live, asked: AskedFor, customer_id: str, moment: Moment) -> Answer:
         with self.breaker:
             features = self._reader(live).read(customer_id)
         if features is None:
-            return fallback_answer(live, asked, "unknown_customer")
-        return personal_answer(live, asked, features, self.config.max_feature_lag)
+            return fallback_answer(live, asked, "unknown_customer", moment)
+        return personal_answer(live, asked, features, self.config.max_feature_lag, moment)
 
     def _read(self, live: Live, customer_id: str) -> None:
         with self.breaker:

@@ -171,8 +171,8 @@ def test_unknown_path_is_a_clear_404(client: TestClient, path: str) -> None:
 
 
 def test_wrong_method_is_a_405(client: TestClient) -> None:
-    """There is nothing to post here."""
-    assert client.post("/v1/recommendations").status_code == 405
+    """There is nothing to delete here."""
+    assert client.delete("/v1/recommendations").status_code == 405
 
 
 def test_metrics_count_without_naming_anyone(client: TestClient) -> None:
