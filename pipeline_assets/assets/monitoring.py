@@ -4,6 +4,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
+import pyarrow.compute as pc
 
 from pipeline_assets.assets.common import ML_TEAM, bullets, each_day, png
 from pipeline_assets.assets.training import lookback
@@ -13,10 +14,12 @@ from pipeline_assets.monitoring.summary import drift_plot, drift_table, quality_
 from pipeline_assets.partitions import daily
 from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
-from pipeline_assets.resources.monitoring_run import drift_of, land_prediction_log, quality_of
+from pipeline_assets.resources.monitoring_run import drift_of, quality_of
+from pipeline_assets.resources.prediction_log_run import land_impressions, land_prediction_log
 from pipeline_assets.settings import get_settings
 
 GROUP = "monitoring"
+HORIZON_DAYS = get_settings().training.horizon_days
 
 
 @dg.asset(
@@ -26,16 +29,47 @@ GROUP = "monitoring"
     owners=ML_TEAM,
     kinds={"fastapi", "deltalake"},
     tags={"layer": GROUP},
-    code_version="1",
+    code_version="2",
     partitions_def=daily,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    description="One row: one answer that the API gave from the bundle of the business day. From the API's log files; materialise again for newer "
-    "answers. Read by whoever asks what a customer was shown.",
+    description="One row: one answer that the API gave from a bundle of the business day, with its arm, model and whole log line. From the API's log "
+    "files, from where the last landing ended; materialise again for newer answers. Read by impressions, the skew report and `replay-answer`.",
 )
 def prediction_log(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
     def one_day(day: date) -> dict[str, Any]:
-        table = land_prediction_log(lake, day, get_settings().data_dir / "prediction_log", context.run.run_id)
-        return {"dagster/row_count": len(table), "table": lake.uri("monitoring/prediction_log")}
+        landed = land_prediction_log(lake, day, get_settings().data_dir / "prediction_log", context.run.run_id)
+        counts = {"dagster/row_count": len(landed.table), "new": landed.new, "unreadable": landed.unreadable}
+        return {**counts, "table": lake.uri("monitoring/prediction_log")}
+
+    return each_day(context, one_day)
+
+
+@dg.asset(
+    key=[GROUP, "impressions"],
+    deps=[
+        dg.AssetDep(dg.AssetKey([GROUP, "prediction_log"]), partition_mapping=lookback(HORIZON_DAYS)),
+        dg.AssetDep(dg.AssetKey(["warehouse", "fct_purchases"]), partition_mapping=lookback(HORIZON_DAYS)),
+    ],
+    group_name=GROUP,
+    owners=ML_TEAM,
+    kinds={"deltalake"},
+    tags={"layer": GROUP},
+    code_version="1",
+    partitions_def=daily,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+    description="One row: one product of one answer, and whether its customer bought it in the week after the answer's business day, which ends with this "
+    "day; null where labels are not complete. Fresh daily. Read by the guardrail `quality` of a rollout and by the quality report.",
+)
+def impressions(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
+    def one_day(day: date) -> dict[str, Any]:
+        door = Door(lake, "monitoring", context.run.run_id, datetime.now(UTC), get_settings().calendar.holdout_start)
+        table = land_impressions(lake, day, HORIZON_DAYS, context.run.run_id, door)
+        known = table.filter(pc.is_valid(table["purchased"]))
+        return {
+            "dagster/row_count": len(table),
+            "labelled": len(known),
+            "purchased": pc.sum(known["purchased"]).as_py() or 0,
+        }
 
     return each_day(context, one_day)
 

@@ -99,6 +99,7 @@ class Lake(dg.ConfigurableResource):
         *,
         key: str | None = None,
         inputs: Mapping[str, int] | None = None,
+        evolves: bool = False,
     ) -> dict[date, DayContent]:
         """Atomically make `rows` the whole content of `days`, and of no other day.
 
@@ -109,6 +110,7 @@ class Lake(dg.ConfigurableResource):
         Args:
             key: the column whose order makes digests canonical; without it the order of `rows` counts.
             inputs: table -> version that `rows` were computed from.
+            evolves: columns that the table does not have yet are added to it.
 
         Returns:
             Rows and digest of each of `days`.
@@ -124,6 +126,7 @@ class Lake(dg.ConfigurableResource):
                 rows,
                 mode="overwrite",
                 predicate=f"event_date IN ({listed})",
+                schema_mode="merge" if evolves else None,
                 partition_by=["event_date"],
                 commit_properties=properties,
                 writer_properties=_blob_writer(rows.schema),

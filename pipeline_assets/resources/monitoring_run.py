@@ -30,21 +30,7 @@ from pipeline_assets.settings import Settings
 
 DRIFT_TABLE = "monitoring/drift_report"
 QUALITY_TABLE = "monitoring/quality_report"
-PREDICTION_LOG_TABLE = "monitoring/prediction_log"
 LINE_COLUMNS = ["order_id", "customer_id", "product_id", "quantity", "amount", "discount", "event_ts", "event_date"]
-PREDICTION_LOG = pyarrow.schema(
-    [
-        ("answer_id", pyarrow.string()),
-        ("ts", pyarrow.string()),
-        ("customer_id", pyarrow.string()),
-        ("model_version", pyarrow.string()),
-        ("bundle_id", pyarrow.string()),
-        ("fallback_level", pyarrow.string()),
-        ("product_ids", pyarrow.list_(pyarrow.string())),
-        ("scores", pyarrow.list_(pyarrow.float64())),
-        ("event_date", pyarrow.date32()),
-    ]
-)
 
 
 @dataclass(frozen=True)
@@ -169,17 +155,3 @@ def _champion_ndcg(lake: Lake) -> float:
     day = promoted["event_date"].iloc[-1]
     summaries = json.loads(lake.read("evaluation/evaluation_report", day, day)["summaries"][0].as_py())
     return float(summaries["ranker"]["ndcg"])
-
-
-def land_prediction_log(lake: Lake, day: date, folder: Path, run_id: str) -> pyarrow.Table:
-    """Answers that were given from the bundle of `day`, from the API's log files to the lake; repeated lines count once."""
-    rows = []
-    for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else []:
-        for line in path.read_text().splitlines():
-            answer = json.loads(line)
-            if answer["as_of"] == day.isoformat():
-                rows.append({name: answer.get(name) for name in PREDICTION_LOG.names} | {"event_date": day})
-    unique = {row["answer_id"]: row for row in rows}
-    table = pyarrow.Table.from_pylist(list(unique.values()), PREDICTION_LOG)
-    lake.replace_days(PREDICTION_LOG_TABLE, table, [day], run_id)
-    return table

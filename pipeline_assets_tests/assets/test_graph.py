@@ -30,7 +30,12 @@ SERVE = {
     "recommendations/discover",
     "deployment/release",
 }
-MONITOR = {"monitoring/prediction_log", "monitoring/drift_report", "monitoring/quality_report"}
+MONITOR = {
+    "monitoring/prediction_log",
+    "monitoring/impressions",
+    "monitoring/drift_report",
+    "monitoring/quality_report",
+}
 JOBS = {
     "ingest": INGEST,
     "marts": {name for name in INGEST if name.startswith("warehouse/")},
@@ -49,8 +54,8 @@ def names(keys: Iterable[dg.AssetKey]) -> set[str]:
 
 
 def test_the_graph_is_complete() -> None:
-    """8 feeds tables, 6 marts, 4 features, 2 + 2 for the model, 2 to deploy, 2 lists, 3 monitors: 29."""
-    assert len(KEYS) == 29
+    """8 feeds tables, 6 marts, 4 features, 2 + 2 for the model, 2 to deploy, 2 lists, 4 monitors: 30."""
+    assert len(KEYS) == 30
     assert names(KEYS) == INGEST | FEATURES | TRAINING | SERVE | MONITOR
 
 
@@ -102,6 +107,7 @@ def test_a_blocked_day_stops_what_depends_on_it_in_its_own_run() -> None:
         "gate_is_passed",
         "coverage_is_not_collapsed",
         "answers_are_distinct",
+        "impressions_are_whole",
         "inputs_do_not_drift",
         "quality_is_not_degraded",
     }

@@ -16,7 +16,7 @@ import pytest
 from pipeline_assets.checks import models as checks
 from pipeline_assets.recommender.features import MODEL_FEATURES
 from pipeline_assets.resources.lake import Lake
-from pipeline_assets.resources.monitoring_run import PREDICTION_LOG
+from pipeline_assets.resources.prediction_log_run import IMPRESSIONS, PREDICTION_LOG
 from pipeline_assets.resources.tracking import Tracking, Version
 from pipeline_assets.schemas.tables import RECOMMENDATIONS
 from pipeline_assets.schemas.validation import Verdict
@@ -239,6 +239,23 @@ def test_answers_are_distinct(lake: Lake) -> None:
     assert outcome(check, lake) == WARNS
     put(lake, table, {"answer_id": "x", "product_ids": []}, schema=PREDICTION_LOG)
     assert outcome(check, lake) == WARNS
+
+
+def test_impressions_are_whole(lake: Lake) -> None:
+    """None yet passes, all labelled or none labelled passes; a place twice, or labels of some only, warns."""
+    check, table = checks.impressions_are_whole, checks.IMPRESSIONS_TABLE
+    first, second = ({"answer_id": "x", "rank": rank, "purchased": False} for rank in (1, 2))
+    unknown = [{**row, "purchased": None} for row in (first, second)]
+    put(lake, table, schema=IMPRESSIONS)
+    assert outcome(check, lake) == PASSES
+    for rows, expected in (
+        ([first, second], PASSES),
+        (unknown, PASSES),
+        ([first, first], WARNS),
+        ([first, unknown[1]], WARNS),
+    ):
+        put(lake, table, *rows, schema=IMPRESSIONS)
+        assert outcome(check, lake) == expected
 
 
 @pytest.mark.parametrize(
