@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from pipeline_assets.recommender.columns import PRODUCT_ID, RANK, SCORE
+from pipeline_assets.recommender.compiled import F64, CompiledModel, file_name, require_parity
 from pipeline_assets.recommender.errors import BundleError, FeatureMismatch
-from pipeline_assets.recommender.manifest import FILES, REWRITE, Manifest, make_manifest, publish, verify
+from pipeline_assets.recommender.manifest import REWRITE, Manifest, make_manifest, publish, read
 from pipeline_assets.recommender.packing import F32, assemble, pack, unpack
 from pipeline_assets.recommender.signature import TrustedKeys
 
@@ -70,7 +70,8 @@ class BundleContents:
     """What goes into a bundle. The model was trained with `feature_name` = pair + customer + product names.
 
     `products` has product_id, the attributes and the product features; `fallback` has rank (1..n), product_id, score.
-    `created_at` (ISO 8601) is kept beside the content and is no part of the bundle id.
+    `created_at` (ISO 8601) is kept beside the content and is no part of the bundle id. `compiled`: the model as machine code for
+    this kind of machine, or None.
     """
 
     model_version: str
@@ -83,14 +84,19 @@ class BundleContents:
     evaluation: Mapping[str, Any]
     model_card: str
     warmup: Sequence[WarmupRequest]
+    compiled: bytes | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Bundle:
-    """A loaded bundle. `product_matrix` is [products, Q]; `rows` says which row a product has."""
+    """A loaded bundle. `product_matrix` is [products, Q]; `rows` says which row a product has.
+
+    `scorer` is the compiled model where the bundle has one for this kind of machine, and `booster` otherwise.
+    """
 
     manifest: Manifest
     booster: lightgbm.Booster
+    scorer: lightgbm.Booster | CompiledModel
     features: FeatureLists
     product_matrix: F32
     rows: Mapping[str, int]
@@ -125,9 +131,17 @@ class Bundle:
             pair_features, found = pair_features[keep], found[keep]
         return list(candidate_ids), assemble(pair_features, customer_features, self.product_matrix[found])
 
+    @property
+    def is_compiled(self) -> bool:
+        return isinstance(self.scorer, CompiledModel)
+
+    def scores(self, matrix: F32) -> F64:
+        """One score a row of the model matrix [n, P + C + Q]; one thread."""
+        return np.asarray(self.scorer.predict(matrix, num_threads=1), dtype=np.float64)
+
     def rank(
         self, candidate_ids: Sequence[str], pair_features: F32, customer_features: F32, k: int
-    ) -> tuple[list[str], npt.NDArray[np.float64]]:
+    ) -> tuple[list[str], F64]:
         """The best `k` candidates and their scores, best first; equal scores are ordered by product id.
 
         Candidates that left the catalogue are dropped, so fewer than `k` can come back. One thread.
@@ -145,7 +159,7 @@ class Bundle:
         ids, matrix = self.matrix(candidate_ids, pair_features, customer_features)
         if not ids:
             return [], np.empty(0)
-        scores = np.asarray(self.booster.predict(matrix, num_threads=1), dtype=np.float64)
+        scores = self.scores(matrix)
         if not np.isfinite(scores).all():
             bad = int(np.flatnonzero(~np.isfinite(scores))[0])
             raise BundleError(
@@ -182,10 +196,10 @@ class Bundle:
 def write_bundle(directory: Path, contents: BundleContents, signing_key: Ed25519PrivateKey) -> Manifest:
     """Publish a signed bundle as `directory`, whole or not at all; writing an identical bundle again changes nothing.
 
-    The golden answers are computed here from the model in memory, so that the probe compares the file with it.
+    The golden answers are computed here from the native model in memory, so that the probe compares both files with it.
 
     Raises:
-        BundleError: a part is missing or does not fit, or another bundle is already there.
+        BundleError: a part is missing or does not fit, the compiled model scores otherwise, or another bundle is there.
     """
     _check_contents(contents)
     blobs = {
@@ -200,8 +214,13 @@ def write_bundle(directory: Path, contents: BundleContents, signing_key: Ed25519
     in_memory = _bundle(
         make_manifest(contents.model_version, contents.as_of, contents.created_at, blobs),
         blobs,
-        _booster(model_str=contents.model_text),
     )
+    if contents.compiled is not None:
+        compiled = CompiledModel(contents.compiled, len(in_memory.features.all))
+        for r in contents.warmup:
+            matrix = in_memory.matrix(r.candidate_ids, r.pair_features, r.customer_features)[1]
+            require_parity(in_memory.booster, compiled, matrix)
+        blobs[file_name()] = contents.compiled
     golden = [in_memory.rank(r.candidate_ids, r.pair_features, r.customer_features, GOLDEN_K) for r in contents.warmup]
     blobs["warmup.json"] = _json(
         "warmup.json",
@@ -215,17 +234,19 @@ def write_bundle(directory: Path, contents: BundleContents, signing_key: Ed25519
 
 
 def load_bundle(directory: Path, trusted: TrustedKeys) -> Bundle:
-    """Verify signature and digests, then load. Model names and widths are checked against features.json.
+    """Verify signature and digests, then load what was verified. Model names and widths are checked against features.json.
 
     Raises:
         BundleError: unsigned or damaged (see `verify`), or its parts contradict each other.
     """
-    manifest = verify(directory, trusted)
-    blobs = {name: (directory / name).read_bytes() for name in FILES if name != "model.txt"}
-    return _bundle(manifest, blobs, _booster(model_file=str(directory / "model.txt")))
+    manifest, blobs = read(directory, trusted)
+    return _bundle(manifest, blobs)
 
 
-def _bundle(manifest: Manifest, blobs: Mapping[str, bytes], booster: lightgbm.Booster) -> Bundle:
+def _bundle(manifest: Manifest, blobs: Mapping[str, bytes]) -> Bundle:
+    import lightgbm
+
+    booster, code = lightgbm.Booster(model_str=blobs["model.txt"].decode()), blobs.get(file_name())
     lists = json.loads(blobs["features.json"])
     features = FeatureLists(tuple(lists["pair"]), tuple(lists["customer"]), tuple(lists["product"]))
     if booster.feature_name() != features.all:
@@ -249,6 +270,7 @@ def _bundle(manifest: Manifest, blobs: Mapping[str, bytes], booster: lightgbm.Bo
     return Bundle(
         manifest=manifest,
         booster=booster,
+        scorer=booster if code is None else CompiledModel(code, len(features.all)),
         features=features,
         product_matrix=matrix,
         rows=rows,
@@ -258,12 +280,6 @@ def _bundle(manifest: Manifest, blobs: Mapping[str, bytes], booster: lightgbm.Bo
         warmup=tuple(_request(raw, len(features.pair)) for raw in warmup["requests"]),
         golden=tuple(GoldenAnswer(tuple(g["product_ids"]), tuple(g["scores"])) for g in warmup["golden"]),
     )
-
-
-def _booster(model_str: str | None = None, model_file: str | None = None) -> lightgbm.Booster:
-    import lightgbm
-
-    return lightgbm.Booster(model_str=model_str, model_file=model_file)
 
 
 def _check_contents(contents: BundleContents) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ FILES = (
     "model_card.md",
     "warmup.json",
 )
+COMPILED = re.compile(r"model\.[a-z0-9]+-[a-z0-9_]+\.o")  # may be there: the model as machine code, by kind of machine
 REWRITE = "write the bundle again from its training run; a bundle is never mended in place"
 
 
@@ -94,7 +96,12 @@ def publish(
 
 
 def verify(directory: Path, trusted: TrustedKeys) -> Manifest:
-    """Check that a trusted key signed the manifest, and every file is there with the recorded size and SHA-256.
+    """Check that a trusted key signed the manifest, and every file is there with the recorded size and SHA-256."""
+    return read(directory, trusted)[0]
+
+
+def read(directory: Path, trusted: TrustedKeys) -> tuple[Manifest, dict[str, bytes]]:
+    """The manifest and the files (name -> content) of a bundle, verified: the bytes that were checked are those returned.
 
     Parses the signature, then the signed manifest, and no other file.
 
@@ -115,14 +122,13 @@ def verify(directory: Path, trusted: TrustedKeys) -> Manifest:
             str(path), found=f"{type(error).__name__}: {error}", wanted="a manifest", fix=REWRITE
         ) from None
     listed = sorted(file.path for file in files)
-    if listed != sorted(FILES):
+    if [name for name in listed if not COMPILED.fullmatch(name)] != sorted(FILES):
         raise BundleError(str(path), found=f"files {listed}", wanted=f"files {sorted(FILES)}", fix=REWRITE)
-    for file in files:
-        _verify_file(directory / file.path, file)
+    blobs = {file.path: _verified(directory / file.path, file) for file in files}
     wanted_id = _bundle_id(manifest.model_version, manifest.as_of, files)
     if manifest.bundle_id != wanted_id:
         raise BundleError(str(path), found=f"bundle_id {manifest.bundle_id}", wanted=wanted_id, fix=REWRITE)
-    return manifest
+    return manifest, blobs
 
 
 def _signature(directory: Path) -> bytes:
@@ -132,17 +138,18 @@ def _signature(directory: Path) -> bytes:
         return b""  # unsigned
 
 
-def _verify_file(path: Path, wanted: BundleFile) -> None:
+def _verified(path: Path, wanted: BundleFile) -> bytes:
     try:
         size = path.stat().st_size
         if size != wanted.size:
             raise BundleError(str(path), found=f"{size} bytes", wanted=f"{wanted.size} bytes", fix=REWRITE)
-        with path.open("rb") as stream:
-            sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+        blob = path.read_bytes()
     except OSError as error:
         raise BundleError(str(path), found=error.strerror, wanted="a readable file", fix=REWRITE) from None
+    sha256 = hashlib.sha256(blob).hexdigest()
     if sha256 != wanted.sha256:
         raise BundleError(str(path), found=f"sha256 {sha256}", wanted=f"sha256 {wanted.sha256}", fix=REWRITE)
+    return blob
 
 
 def _same(directory: Path, wanted: Manifest, own: TrustedKeys) -> Manifest:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -31,6 +30,8 @@ from pipeline_assets.recommender.packing import unpack
 from pipeline_assets.recommender.ranker import rank_customers
 from pipeline_assets.recommender.signature import key_id, public_bytes
 from pipeline_assets.recommender.training_set import Catalogue
+from pipeline_assets.resources.compiled_models import compiled
+from pipeline_assets.resources.durable import write_whole
 from pipeline_assets.resources.evaluation_run import EVALUATION_TABLE
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import Lake
@@ -159,9 +160,10 @@ def build_bundle(
             )
             for _, row in rows.iterrows()
         ],
+        compiled=compiled(settings.data_dir / "compiled", text) if settings.serving.compiled else None,
     )
     key = signing_key(settings)
-    content = hashlib.sha256(text.encode() + key_id(public_bytes(key)).encode())
+    content = hashlib.sha256(text.encode() + key_id(public_bytes(key)).encode() + (contents.compiled or b""))
     for part in (pd.util.hash_pandas_object(products, index=False), pd.util.hash_pandas_object(fallback, index=False)):
         content.update(part.to_numpy().tobytes())
     content.update(rows["pair_features"].sum())
@@ -217,13 +219,9 @@ def recommend(
 
 def _write_fallback(slates: pd.DataFrame, path: Path) -> None:
     rows = pyarrow.Table.from_pandas(slates, RECOMMENDATIONS, preserve_index=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".writing")
-    with temporary.open("wb") as file:
-        pyarrow.parquet.write_table(rows.drop_columns(["event_date"]), file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    sink = pyarrow.BufferOutputStream()
+    pyarrow.parquet.write_table(rows.drop_columns(["event_date"]), sink)
+    write_whole(path, sink.getvalue().to_pybytes())
 
 
 def release(lake: Lake, day: date, settings: Settings, recorded_at: datetime) -> Release:

@@ -127,7 +127,7 @@ def sabotage(service: Service, booster: object) -> None:
     """Another model in the place of the candidate's, which was loaded and probed."""
     trial = service.releases.trial
     assert isinstance(trial, Trial)
-    bundle = replace(trial.candidate.bundle, booster=booster)  # type: ignore[arg-type]
+    bundle = replace(trial.candidate.bundle, booster=booster, scorer=booster)  # type: ignore[arg-type]
     service.releases.trial = replace(trial, candidate=replace(trial.candidate, bundle=bundle))
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline_assets.recommender.bundle import Bundle, FeatureLists, load_bundle, verify
+from pipeline_assets.recommender.bundle import Bundle, FeatureLists, load_bundle
 from pipeline_assets.recommender.errors import BundleError, FeatureMismatch
+from pipeline_assets.recommender.manifest import verify
 from pipeline_assets_tests import tiny_bundle as tiny
 
 
