@@ -3,6 +3,9 @@
     python -m benchmarks.evaluation leaderboard   the model of the day beside all baselines (1 CPU minute)
     python -m benchmarks.evaluation staleness     models that are 1, 2, 4 and 8 weeks older (one training each)
     python -m benchmarks.evaluation ablation      models without a group of features (one training each)
+    python -m benchmarks.evaluation discover      what new products in a slate cost and bring, by rule
+    python -m benchmarks.evaluation gate          champion against challenger on two models (one training)
+    python -m benchmarks.evaluation tuning        a study of a few minutes, its model against the default one's
     python -m benchmarks.evaluation page          results/evaluation.md from what was measured
 
 They read a data folder in which `make run UNTIL=...` has finished (`PIPELINE_DATA_DIR`) and train with its settings. Labels go through the
@@ -190,9 +193,14 @@ def ablation(at: Place) -> dict[str, Any]:
     }
 
 
-KINDS: dict[str, Callable[[Place], dict[str, Any]]] = {
-    "leaderboard": leaderboard, "staleness": staleness, "ablation": ablation,
-}  # fmt: skip
+def kinds() -> dict[str, Callable[[Place], dict[str, Any]]]:
+    """What can be measured."""
+    from benchmarks import evaluation_pairs as pairs
+
+    return {
+        "leaderboard": leaderboard, "staleness": staleness, "ablation": ablation, "discover": pairs.discover,
+        "gate": pairs.gate, "tuning": pairs.tuning,
+    }  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -200,14 +208,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from benchmarks.evaluation_page import write_page
 
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("kind", choices=[*KINDS, "page"])
+    parser.add_argument("kind", choices=[*kinds(), "page"])
     parser.add_argument("--as-of", type=date.fromisoformat, default=date(2017, 11, 12))
     parser.add_argument("--label-weeks", type=int, help="weeks that each model is trained on (default: the setting)")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     if options.kind != "page":
         at = place(options.as_of, options.label_weeks, options.threads)
-        found = KINDS[options.kind](at)
+        found = kinds()[options.kind](at)
         used = resource.getrusage(resource.RUSAGE_SELF)
         record(
             "evaluation",

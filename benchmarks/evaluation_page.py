@@ -25,18 +25,23 @@ MEASURES = (
 
 def write_page() -> None:
     """Write the page and its figure from results/evaluation.json."""
+    from benchmarks.evaluation_pairs_page import discover_section, gate_section, tuning_section
+
     known: dict[str, Any] = json.loads((RESULTS / "evaluation.json").read_text())
     parts = [
         "# Quality of the model on development weeks",
         "Written by `python -m benchmarks.evaluation page` from `evaluation.json`. Intervals are 95 %, from resampled customers, paired "
         "where two methods are compared; a customer is drawn with all her weeks. No week of the holdout is read.",
     ]
-    sections = {"leaderboard": _leaderboard, "staleness": _staleness, "ablation": _ablation}
+    sections = {
+        "leaderboard": _leaderboard, "discover": discover_section, "gate": gate_section, "tuning": tuning_section,
+        "staleness": _staleness, "ablation": _ablation,
+    }  # fmt: skip
     parts += [section(known[name]) for name, section in sections.items() if name in known]
     (RESULTS / "evaluation.md").write_text("\n\n".join(parts) + "\n")
 
 
-def _origin(entry: Mapping[str, Any]) -> str:
+def origin(entry: Mapping[str, Any]) -> str:
     weeks = ", ".join(entry["weeks"])
     return (
         f"As of {entry['as_of']}; weeks as of {weeks}: {entry['customer_weeks']:,} customer-weeks. Commit `{entry['commit']}`, "
@@ -44,7 +49,7 @@ def _origin(entry: Mapping[str, Any]) -> str:
     )
 
 
-def _table(head: list[str], rows: list[list[str]]) -> str:
+def table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -53,7 +58,7 @@ def _bounds(value: list[float]) -> str:
     return f"{value[0]:.4f} ({value[1]:.4f} to {value[2]:.4f})"
 
 
-def _gain(found: Mapping[str, float]) -> str:
+def gain(found: Mapping[str, float]) -> str:
     return f"{found['relative']:+.1%} ({found['relative_low']:+.1%} to {found['relative_high']:+.1%})"
 
 
@@ -67,17 +72,17 @@ def _leaderboard(entry: Mapping[str, Any]) -> str:
         for name in order
     ]
     gains = [
-        [name, *(_gain(entry["gains"][name][metric]) for metric in ("ndcg", "recall", "revenue"))]
+        [name, *(gain(entry["gains"][name][metric]) for metric in ("ndcg", "recall", "revenue"))]
         for name in order
         if name in entry["gains"]
     ]
     return "\n\n".join(
         [
             "## Leaderboard",
-            _origin(entry),
-            _table(["method", *MEASURES], rows),
+            origin(entry),
+            table(["method", *MEASURES], rows),
             "Gain of the ranker over each:",
-            _table(["over", "NDCG@10", "recall@10", "revenue@10"], gains),
+            table(["over", "NDCG@10", "recall@10", "revenue@10"], gains),
         ]
     )
 
@@ -94,7 +99,7 @@ def _staleness(entry: Mapping[str, Any]) -> str:
         [
             str(age),
             f"{row['value']:.4f}",
-            _gain(row) if age else "–",
+            gain(row) if age else "–",
             f"{entry['changed_slots'][str(age)]:.0%}" if age else "–",
         ]
         for age, row in sorted(ages.items())
@@ -102,10 +107,10 @@ def _staleness(entry: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             "## Age of the model",
-            _origin(entry),
+            origin(entry),
             f"Each model is trained on {entry['label_weeks']} label weeks; an older one on as many that end earlier. Features and lists are "
             "fresh for all of them: only the model ages.",
-            _table(["weeks older", "NDCG@10", "against the fresh model", "slots that differ"], rows),
+            table(["weeks older", "NDCG@10", "against the fresh model", "slots that differ"], rows),
             f"![Quality by age]({FIGURE})",
             f"Cadence by `staleness.cadence_weeks`: **{entry['cadence_weeks']} weeks**, the greatest measured age up to which no age loses more "
             "than 0.5 % NDCG for certain (docs/adr/0024-staleness.md).",
@@ -119,16 +124,16 @@ def _ablation(entry: Mapping[str, Any]) -> str:
         [
             name,
             str(len(entry["groups"][name])),
-            *(_gain(entry["loss"][name][metric]) for metric in ("ndcg", "recall", "revenue")),
+            *(gain(entry["loss"][name][metric]) for metric in ("ndcg", "recall", "revenue")),
         ]
         for name in order
     ]
     return "\n\n".join(
         [
             "## Without a group of features",
-            _origin(entry),
+            origin(entry),
             f"Each model is trained on {entry['label_weeks']} label weeks without one group, and compared with the one that has all "
-            f"({_gain(entry['gain_over_tifu']['ndcg'])} NDCG@10 over TIFU-KNN). Groups: `recommender/ablation.py`.",
-            _table(["without", "features", "NDCG@10", "recall@10", "revenue@10"], rows),
+            f"({gain(entry['gain_over_tifu']['ndcg'])} NDCG@10 over TIFU-KNN). Groups: `recommender/ablation.py`.",
+            table(["without", "features", "NDCG@10", "recall@10", "revenue@10"], rows),
         ]
     )

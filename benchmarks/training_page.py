@@ -44,16 +44,18 @@ def _verdict(value: float, limit: float) -> str:
 
 def _rows(run: Mapping[str, Any]) -> list[list[str]]:
     rows = [[part["name"], f"{part['cpu_s']:.1f}", f"{part['peak_mb']:,.0f}"] for part in run["parts"]]
-    return [*rows, ["whole process", f"{run['cpu_s']:.1f}", f"{run['peak_process_mb']:,.0f}"]]
+    peak = max(run["peak_process_mb"], *(part["peak_mb"] for part in run["parts"]))  # a part resets the kernel's mark
+    return [*rows, ["whole process", f"{run['cpu_s']:.1f}", f"{peak:,.0f}"]]
 
 
 def _retrain(entry: Mapping[str, Any]) -> str:
     run, score = entry["retrain"], entry["score"]
     rank = next(part for part in score["parts"] if part["name"] == "rank")
+    peak = max(part["peak_mb"] for part in run["parts"])
     goals = [
         ["training set to promoted bundle and recommendations", f"{run['cpu_s']:.0f} CPU s", f"{LIMITS['cpu_s']}",
          _verdict(run["cpu_s"], LIMITS["cpu_s"])],
-        ["its peak", f"{run['peak_process_mb'] / 1024:.1f} GB", "3.0", _verdict(run["peak_process_mb"], LIMITS["mb"])],
+        ["its peak", f"{peak / 1024:.1f} GB", "3.0", _verdict(peak, LIMITS["mb"])],
         ["scoring all customers", f"{rank['cpu_s']:.1f} CPU s", f"{LIMITS['score_cpu_s']}",
          _verdict(rank["cpu_s"], LIMITS["score_cpu_s"])],
     ]  # fmt: skip

@@ -18,7 +18,8 @@ GROUP = "recommendations"
 _DESCRIPTION = {
     "daily": "One row: one of the top products of one customer for the week after the business day. Read by the API as its first fallback and by "
     "monitoring/quality_report.",
-    "discover": "One row: one of ten products of one customer, the last one new to the customer. For campaigns and shelves that want something new.",
+    "discover": "One row: one of ten products of one customer, up to three of them new to the customer where that costs little. For campaigns and "
+    "shelves that want something new.",
 }
 
 
@@ -32,7 +33,7 @@ _DESCRIPTION = {
             owners=ML_TEAM,
             kinds={"lightgbm", "deltalake"},
             tags={"layer": GROUP},
-            code_version="2",
+            code_version="3",
             partitions_def=daily,
             description=f"{text} From the bundle and features of the day. Published atomically, fresh daily.",
             metadata={"dagster/column_schema": arrow_column_schema(RECOMMENDATIONS)},

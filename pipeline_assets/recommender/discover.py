@@ -1,7 +1,7 @@
-"""The discover slate: the best products as usual, with the last place kept for one that the customer never bought.
+"""The discover slate: the best products as usual, and up to three that the customer never bought, where they cost little.
 
-Nearly all that a ranker hits are repeats, so a list by score alone shows hardly anything new. One place of ten costs what its product
-would have hit, and the last one costs least (docs/adr/0021-discover-slate.md).
+Nearly all that a ranker hits are repeats, so a list by score alone shows hardly anything new. A new product costs what the product in its
+place would have hit: little for a customer with few habits, much for one with many (docs/adr/0029-discover-where-it-is-cheap.md).
 """
 
 from __future__ import annotations
@@ -10,37 +10,40 @@ import pandas as pd
 
 from pipeline_assets.recommender.errors import SchemaError
 
+# By how much more in log odds the product in its place may score: a new product is shown where its odds are a sixth or more. With 1.7, 1.8 and
+# 2.0: new-item recall@10 0.0057, 0.0061 and 0.0070 for 0.0043, 0.0050 and 0.0068 NDCG@10; always one place: 0.0036 for 0.0074
+# (`python -m benchmarks.evaluation discover`, development weeks).
+MARGIN = 1.8
+MOST = 3  # new products that the score alone would not show
 
-def discover(ranked: pd.DataFrame, k: int = 10) -> pd.DataFrame:
-    """The first `k - 1` of each customer, and in place `k` the best new product after them.
 
-    Who has a new product among the first `k - 1` already, or has none at all among the candidates, gets the first `k` as they are.
+def discover(ranked: pd.DataFrame, k: int = 10, margin: float = MARGIN, most: int = MOST) -> pd.DataFrame:
+    """The best `k` of each customer, where a new product counts as if its score were higher by `margin`.
 
     Args:
-        ranked: customer_id, rank (1 is the best, without holes), product_id, is_new (never bought by the customer), and columns that are
-            kept. The more candidates it holds, the better the new product.
+        ranked: customer_id, rank (1 is the best, without holes), product_id, score (log odds), is_new (never bought by the customer), and
+            columns that are kept. The more candidates it holds, the better the new products.
+        most: no product after place `k` comes in once a customer has so many new ones before it.
 
     Returns:
-        Rows of `ranked` in the order of customers and ranks, with ranks 1 .. k.
+        Rows of `ranked` in the order of customers and of their own scores, with ranks 1 .. k.
 
     Raises:
-        SchemaError: a column is missing, or `k` is below 2.
+        SchemaError: a column is missing.
     """
-    missing = [name for name in ("customer_id", "rank", "product_id", "is_new") if name not in ranked.columns]
-    if missing or k < 2:
+    missing = [name for name in ("customer_id", "rank", "product_id", "score", "is_new") if name not in ranked.columns]
+    if missing:
         raise SchemaError(
             "discover slate",
-            found=f"k = {k}, without {missing}" if missing else f"k = {k}",
-            wanted="ranked candidates that say what is new, and two places or more",
+            found=f"ranked candidates without {missing}",
+            wanted="scores, and what is new",
             fix="pass what rank_customers returns",
         )
-    is_new = ranked["is_new"].to_numpy(dtype=bool)
-    has_new = ranked["customer_id"].isin(ranked.loc[is_new & (ranked["rank"] < k), "customer_id"]).to_numpy()
-    late = ranked[is_new & ~has_new & (ranked["rank"] >= k)].sort_values("rank", kind="stable")
-    found = late.drop_duplicates("customer_id")
-    is_moved = ranked["customer_id"].isin(found["customer_id"])
-    kept = ranked[ranked["rank"] <= k - is_moved.astype(int)]
-    slates = pd.concat([kept, found.assign(rank=k)])
     order = {customer: at for at, customer in enumerate(ranked["customer_id"].unique())}
-    places = slates["customer_id"].map(order).to_numpy() * (k + 1) + slates["rank"].to_numpy()
-    return slates.iloc[places.argsort(kind="stable")].reset_index(drop=True)
+    rows = ranked.assign(place=ranked["customer_id"].map(order)).sort_values(["place", "rank"], kind="stable")
+    rows["value"] = rows["score"] + margin * rows["is_new"]
+    is_allowed = rows["is_new"] & (rows.groupby("place")["is_new"].cumsum() <= most)
+    rows = rows[(rows["rank"] <= k) | is_allowed].sort_values(["place", "value", "rank"], ascending=[True, False, True])
+    rows = rows[rows.groupby("place").cumcount() < k].sort_values(["place", "rank"])
+    rows["rank"] = rows.groupby("place").cumcount() + 1
+    return rows.drop(columns=["place", "value"]).reset_index(drop=True)

@@ -19,7 +19,7 @@ from pipeline_assets.recommender.packing import F32, assemble, unpack
 
 # What a purchase weighs in training: (its amount / the mean) ** AMOUNT_POWER, so that of two equally likely products the dearer one is
 # first. Multiplying scores by price ** 0, 0.1, 0.2 and 0.4 after training gave revenue@10 +8.8, 11.2, 14.6 and 20.2 % over TIFU-KNN and NDCG@10
-# +9.5, 9.6, 9.5 and 7.9 %; weighing in training follows that curve (development weeks, benchmarks/results/model-experiments.md).
+# +9.5, 9.6, 9.5 and 7.9 %; weighing in training follows that curve (development weeks, benchmarks/results/model-experiments-by-hand.md).
 AMOUNT_POWER = 0.15
 LEAST_AMOUNT = 0.05  # of the mean: what is given away weighs something too
 

@@ -1,4 +1,4 @@
-"""Slates of three with a place for something new, from a few ranked candidates."""
+"""Slates of three with places for something new, from a few ranked candidates whose scores fall in even steps."""
 
 from __future__ import annotations
 
@@ -9,54 +9,60 @@ from pipeline_assets.recommender.discover import discover
 from pipeline_assets.recommender.errors import SchemaError
 
 
-def ranked(**products: str) -> pd.DataFrame:
-    """ranked(ann="a b C"): ann's candidates, best first; capital letters are new to her."""
+def ranked(step: float, **products: str) -> pd.DataFrame:
+    """ranked(1, ann="a b C"): ann's candidates with scores 0, -1, -2; capital letters are new to her."""
     rows = [
-        (customer, rank, product, 1 / rank, product.isupper())
+        (customer, rank, product, step * (1 - rank), product.isupper())
         for customer, names in products.items()
         for rank, product in enumerate(names.split(), start=1)
     ]
     return pd.DataFrame(rows, columns=["customer_id", "rank", "product_id", "score", "is_new"])
 
 
-def slate(names: str, k: int = 3) -> str:
-    return " ".join(discover(ranked(ann=names), k)["product_id"])
+def slate(names: str, step: float, margin: float = 1.5, most: int = 2) -> str:
+    return " ".join(discover(ranked(step, ann=names), 3, margin, most)["product_id"])
 
 
-def test_last_place_is_for_the_best_new_product() -> None:
-    """D is the best new one; c makes room."""
-    assert slate("a b c D E") == "a b D"
+@pytest.mark.parametrize(
+    ("step", "shown"),
+    [
+        pytest.param(2.0, "a b c", id="D at -6 counts -4.5, less than c at -4"),
+        pytest.param(1.0, "a b D", id="D at -3 counts -1.5, more than c at -2; E at -4 counts -2.5, less than b at -1"),
+        pytest.param(0.4, "a D E", id="D at -1.2 counts 0.3, E at -1.6 counts -0.1, more than b at -0.4"),
+    ],
+)
+def test_new_products_come_in_where_they_cost_little(step: float, shown: str) -> None:
+    """Of a b c D E; the steeper the scores fall, the dearer is a place."""
+    assert slate("a b c D E", step) == shown
 
 
-@pytest.mark.parametrize("names", ["a b C D e", "a B c D e", "A b c d E"])
-def test_a_slate_with_something_new_stays(names: str) -> None:
-    """New in the last place or before it: nothing is moved."""
-    assert slate(names) == names[:5]
+def test_no_more_than_the_most_come_in() -> None:
+    """Four cheap new products, two places at the most; one of them counts that is there by its score."""
+    assert slate("a b c D E F G", 0.1) == "a D E"
+    assert slate("a B c D E F", 0.1) == "a B D"
 
 
-def test_without_anything_new_the_slate_is_the_usual_one() -> None:
-    """All candidates were bought before."""
-    assert slate("a b c d") == "a b c"
+def test_what_is_new_by_its_score_stays() -> None:
+    """Three new products lead by themselves, more than the most; nothing moves."""
+    assert slate("A B C D e", 0.1) == "A B C"
 
 
-def test_short_lists_keep_what_they_have() -> None:
-    """Two candidates, none of them new, or one; a new one right behind the places is moved up by none."""
-    assert slate("a b") == "a b"
-    assert slate("a B") == "a B"
+@pytest.mark.parametrize("names", ["a b c d", "a b", "a B"])
+def test_without_another_new_product_the_slate_is_the_usual_one(names: str) -> None:
+    """All candidates were bought before, or all of them are shown."""
+    assert slate(names, 0.1) == names[:5]
 
 
 def test_ranks_scores_and_order_of_customers() -> None:
-    """bob comes first as he did; ranks are 1 to 3, and the new product keeps its own score."""
-    found = discover(ranked(bob="a b c D", ann="x Y z"), 3)
+    """bob comes first as he did; ranks are 1 to 3, and the new product keeps its own score, -3."""
+    found = discover(ranked(1.0, bob="a b c D", ann="x Y z"), 3, 1.5, 2)
     assert found["customer_id"].tolist() == ["bob"] * 3 + ["ann"] * 3
     assert found["rank"].tolist() == [1, 2, 3] * 2
     assert found["product_id"].tolist() == ["a", "b", "D", "x", "Y", "z"]
-    assert found["score"].tolist()[:3] == [1, 1 / 2, 1 / 4]
+    assert found["score"].tolist()[:3] == [0, -1, -3]
 
 
-def test_one_place_is_not_enough() -> None:
-    """Nothing usual would be left; and candidates have to say what is new."""
-    with pytest.raises(SchemaError, match="two places"):
-        discover(ranked(ann="a B"), 1)
+def test_candidates_say_what_is_new() -> None:
+    """Without it there is nothing to discover."""
     with pytest.raises(SchemaError, match="is_new"):
-        discover(ranked(ann="a B").drop(columns="is_new"), 3)
+        discover(ranked(1.0, ann="a B").drop(columns="is_new"), 3)

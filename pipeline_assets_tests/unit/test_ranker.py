@@ -302,15 +302,22 @@ def test_blocks_give_the_trees_of_one_matrix() -> None:
     cut = tuple(Block(tiny.WEEKS[0], min(500, 1440 - start), partial(read, start)) for start in range(0, 1440, 500))
     weight, week = np.ones(1440, dtype=np.float32), np.concatenate([part.week for part in parts])
     whole = (Block(tiny.WEEKS[0], 1440, lambda: matrix),)
+    examples = [Examples(blocks, label, weight, groups, week) for blocks in (cut, whole)]
     params = {"max_bin": 127, "verbosity": -1, "feature_pre_filter": False}
     plain = lightgbm.Dataset(
         matrix, label=label, weight=weight, group=groups, feature_name=list(MODEL_FEATURES), params=params
     )
-    texts = {
-        ranker.tree_digest(lightgbm.train(tiny.PARAMS.lightgbm(7, 1), data, 10).model_to_string())
-        for data in (plain, *(ranker.dataset(Examples(blocks, label, weight, groups, week)) for blocks in (cut, whole)))
-    }
-    assert len(texts) == 1
+    digests = [sampled_digest(data) for data in (plain, *map(ranker.dataset, examples))]
+    assert len(set(digests)) == 1
+    other = ranker.dataset(examples[0])
+    other.params["data_random_seed"] = ranker.BIN_SEED + 1  # bins of other rows
+    assert sampled_digest(other) != digests[0]
+
+
+def sampled_digest(data: lightgbm.Dataset) -> str:
+    """Of ten trees whose bins are made from 300 rows, as those of millions of rows are made from 200,000."""
+    data.params["bin_construct_sample_cnt"] = 300
+    return ranker.tree_digest(lightgbm.train(tiny.PARAMS.lightgbm(7, 1), data, 10).model_to_string())
 
 
 def test_dataset_keeps_names_labels_and_groups() -> None:
