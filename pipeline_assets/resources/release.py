@@ -198,7 +198,7 @@ def recommend(
     dagster_run_id: str,
     names: Collection[str] = ("daily", "discover"),
 ) -> Recommended:
-    """Top N of every customer by the bundle of `day`, and a slate of ten with a place for something new: those of `names` are written to the
+    """Top N of every customer by the bundle of `day`, and a slate of ten with something new where it costs little: those of `names` are written to the
     lake, the first also, atomically, as one Parquet file for serving."""
     bundle = bundle_of(lake, day, settings)
     rows = features.customers_as_of(features.apply(), customer_ids(lake, day), day)
