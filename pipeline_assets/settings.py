@@ -24,6 +24,7 @@ from pipeline_assets.recommender.errors import ConfigurationError
 from pipeline_assets.settings_access import AccessSettings
 from pipeline_assets.settings_alerts import AlertSettings
 from pipeline_assets.settings_base import Section
+from pipeline_assets.settings_events import EventSettings
 from pipeline_assets.settings_monitoring import MonitoringSettings
 from pipeline_assets.settings_rules import RulesSettings
 from pipeline_assets.settings_serving import ServingSettings, StoreSettings
@@ -157,6 +158,7 @@ class Settings(Section):
     training: TrainingSettings = TrainingSettings()
     serving: ServingSettings = ServingSettings()
     access: AccessSettings = AccessSettings()
+    events: EventSettings = EventSettings()
     rules: RulesSettings = RulesSettings()
     stores: StoreSettings = StoreSettings()
     signing: SigningSettings = SigningSettings()
@@ -192,6 +194,10 @@ class Settings(Section):
     @property
     def release_url(self) -> str:
         return self.stores.release_url or f"sqlite:///{self.data_dir / 'release.db'}"
+
+    @property
+    def events_url(self) -> str:
+        return self.events.url or f"sqlite:///{self.data_dir / 'events.db'}"
 
     @property
     def feast_registry(self) -> str:

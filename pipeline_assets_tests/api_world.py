@@ -77,7 +77,8 @@ class World:
         return f"sqlite:///{self.root / 'release.db'}"
 
     def client(self, **limits: Any) -> TestClient:
-        limits = {"answer_seconds": 600.0, "poll_seconds": 3600.0} | limits  # no test waits, or depends on how long
+        limits = {"answer_seconds": 600.0, "poll_seconds": 3600.0, "follow_seconds": 3600.0} | limits  # no test waits
+        limits = {"events_url": f"sqlite:///{self.root / 'events.db'}"} | limits
         config = ServingConfig(self.url, self.root / "log", public_keys=[tiny.trust(self.root)], **limits)
         app = create_app(config, connect=self.connect, wall=lambda: NOW, monotonic=lambda: self.seconds)
         return TestClient(app, raise_server_exceptions=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
@@ -41,6 +42,11 @@ def config_from(settings: Settings) -> ServingConfig:
         poll_seconds=settings.serving.poll_seconds,
         rules=settings.rules,
         time_zone=ZoneInfo(settings.calendar.time_zone) if settings.calendar.clock == "wall" else None,
+        events_url=settings.events_url,
+        follow_seconds=settings.events.follow_seconds,
+        retention=timedelta(days=settings.events.retention_days),
+        events_per_customer=settings.events.per_customer,
+        events_in_memory=settings.events.in_memory,
         keys=settings.access.keys,
         keys_file=settings.access.keys_file,
         max_body_bytes=settings.access.max_body_bytes,

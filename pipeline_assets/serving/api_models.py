@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
-from typing import Annotated, Literal
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal
 
 import pydantic
 
 from pipeline_assets.recommender.explain import shopper_sentence
 from pipeline_assets.serving.answers import Answer, Live
+from pipeline_assets.serving.behaviour import Event, Kind
 
 MAX_ID_LENGTH = 128
 EXPLAINED_FEATURES = 3
@@ -69,6 +70,46 @@ class BatchRequest(Wanted):
     """Answers for several customers, in their order."""
 
     customer_ids: Annotated[tuple[Id, ...], pydantic.Field(min_length=1, max_length=100)]
+
+
+def in_utc(moment: datetime) -> datetime:
+    """The same moment in UTC.
+
+    Raises:
+        ValueError: it is outside the calendar there.
+    """
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a moment between the years 1 and 9999 in UTC") from None
+
+
+class EventBody(Body):
+    """One event. `event_id` makes it count once however often it is sent; without `event_ts` it happens when it arrives."""
+
+    event_id: Id
+    type: Kind
+    customer_id: Id
+    product_id: Id
+    event_ts: Annotated[pydantic.AwareDatetime, pydantic.AfterValidator(in_utc)] | None = None
+
+    def event(self, now: datetime) -> Event:
+        """The event, received `now`."""
+        return Event(self.event_id, self.type, self.customer_id, self.product_id, self.event_ts or now)
+
+
+class EventsBody(Body):
+    """Events, in any order."""
+
+    events: Annotated[tuple[EventBody, ...], pydantic.Field(min_length=1, max_length=1_000)]
+
+
+class Taken(pydantic.BaseModel):
+    """What became of them: `new` count from now on, `known` were there already, `expired` are older than the retention."""
+
+    new: int
+    known: int
+    expired: int
 
 
 class Contribution(pydantic.BaseModel):
@@ -136,6 +177,19 @@ class ErrorBody(pydantic.BaseModel):
     """Every error of the API."""
 
     error: ErrorDetail
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorBody},
+    401: {"model": ErrorBody},
+    403: {"model": ErrorBody},
+    404: {"model": ErrorBody},
+    411: {"model": ErrorBody},
+    413: {"model": ErrorBody},
+    422: {"model": ErrorBody},
+    429: {"model": ErrorBody},
+    503: {"model": ErrorBody, "description": "Before the first bundle is loaded"},
+}
 
 
 def render(live: Live, answer: Answer, answer_id: str, explain: bool) -> dict[str, object]:

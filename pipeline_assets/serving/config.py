@@ -35,6 +35,11 @@ class ServingConfig:
     time_zone: ZoneInfo | None = (
         None  # of the shop's days; None on a replayed calendar, where the bundle says which day it is
     )
+    events_url: str = "sqlite://"  # SQLAlchemy URL of the recent events
+    follow_seconds: float = 0.5
+    retention: timedelta = timedelta(days=7)
+    events_per_customer: int = 50
+    events_in_memory: int = 100_000
     keys: tuple[KeySettings, ...] = ()  # of the API; with no keys and no file it is open, on loopback only
     keys_file: Path | None = None
     max_body_bytes: int = 1_048_576

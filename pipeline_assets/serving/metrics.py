@@ -52,6 +52,10 @@ class Metrics:
         self.age = Gauge("serving_bundle_age_seconds", "Since the live bundle was created; NaN before", registry=r)
         self.age.set(float("nan"))
         self.poll_age = Gauge("serving_release_poll_age_seconds", "Since the release table was last read", registry=r)
+        self.recent_events = Gauge("serving_recent_events", "Events of customers in memory", registry=r)
+        self.events_poll_age = Gauge(
+            "serving_events_poll_age_seconds", "Since recent events were last read", registry=r
+        )
         self._clock = clock
 
     def swapped(self, live: Live) -> None:

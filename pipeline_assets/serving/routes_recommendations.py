@@ -14,10 +14,10 @@ from fastapi import APIRouter, Depends, Request, Response
 from pipeline_assets.serving.access import requires
 from pipeline_assets.serving.answers import AskedFor, Live
 from pipeline_assets.serving.api_models import (
+    ERRORS,
     MAX_ID_LENGTH,
     Batch,
     BatchRequest,
-    ErrorBody,
     RecommendationRequest,
     Recommendations,
     Wanted,
@@ -49,17 +49,6 @@ PARAMETERS = [
     _parameter("exclude", _LIST, "Products that are not wanted; may be repeated"),
     *(_parameter(name, _LIST, f"Only products of this {name}; may be repeated") for name in FILTERS),
 ]
-ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": ErrorBody},
-    401: {"model": ErrorBody},
-    403: {"model": ErrorBody},
-    404: {"model": ErrorBody},
-    411: {"model": ErrorBody},
-    413: {"model": ErrorBody},
-    422: {"model": ErrorBody},
-    429: {"model": ErrorBody},
-    503: {"model": ErrorBody, "description": "Before the first bundle is loaded"},
-}
 
 
 def router(service: Service) -> APIRouter:

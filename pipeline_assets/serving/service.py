@@ -27,6 +27,7 @@ from pipeline_assets.serving.answers import (
     known_at,
     personal_answer,
 )
+from pipeline_assets.serving.behaviour import Event
 from pipeline_assets.serving.breaker import Breaker, StoreUnavailable
 from pipeline_assets.serving.config import ServingConfig
 from pipeline_assets.serving.live import Releases
@@ -34,6 +35,7 @@ from pipeline_assets.serving.metrics import Metrics
 from pipeline_assets.serving.online import OnlineFeatures
 from pipeline_assets.serving.prediction_line import answer_id, line_of
 from pipeline_assets.serving.prediction_log import SHADOW, PredictionLog
+from pipeline_assets.serving.recent import Follower, Recent
 from pipeline_assets.serving.release_state import Release
 from pipeline_assets.serving.shadow import Job, Shadow
 
@@ -54,7 +56,7 @@ class Service:
     def __init__(
         self, config: ServingConfig, connect: Connect, wall: Callable[[], datetime], monotonic: Callable[[], float]
     ) -> None:
-        self.config, self._connect, self._wall, self._monotonic = config, connect, wall, monotonic
+        self.config, self._connect, self.wall, self._monotonic = config, connect, wall, monotonic
         self.metrics = Metrics(wall)
         self.breaker = Breaker(config.breaker_failures, config.breaker_seconds, monotonic)
         self.releases = Releases(
@@ -73,6 +75,12 @@ class Service:
         self.log = PredictionLog(config.log_dir, config.log_queue_lines, self.metrics.log_dropped.inc)
         self.shadow_log = PredictionLog(config.log_dir / SHADOW, config.log_queue_lines, self.metrics.log_dropped.inc)
         self.shadow = Shadow(self.shadow_log, self._again, wall, monotonic, self.metrics.shadow_dropped.inc)
+        self.recent = Recent(config.events_in_memory, config.events_per_customer)
+        self.follower = Follower(
+            config.events_url, self.recent, config.follow_seconds, config.retention, wall, monotonic
+        )
+        self.metrics.recent_events.set_function(lambda: self.recent.count)
+        self.metrics.events_poll_age.set_function(lambda: monotonic() - self.follower.looked_at)
         self.in_flight = 0
         self._pool = ThreadPoolExecutor(config.threads, thread_name_prefix="answer")
         self._readers: dict[tuple[str, ...], OnlineFeatures] = {}
@@ -86,10 +94,12 @@ class Service:
         self.shadow_log.start()
         self.shadow.start()
         self.releases.start()
+        self.follower.start()
 
     def stop(self) -> None:
         """Stop following and write out the log; a read that hangs is not waited for."""
         self.releases.stop()
+        self.follower.stop()
         self.shadow.stop()
         self.log.close()
         self.shadow_log.close()
@@ -154,7 +164,7 @@ class Service:
 
     def record(self, live: Live, asked: AskedFor, answer: Answer) -> str:
         """Log and count an answer, and let the other model of a rollout rank a share of the requests; returns the answer's new id."""
-        chance, now = uuid.uuid4().hex, self._wall()
+        chance, now = uuid.uuid4().hex, self.wall()
         identifier = answer_id(now, chance)
         self.metrics.answered(answer, live.bundle.manifest.model_version)
         self.log.append(now.date().isoformat(), line_of(live, asked, answer, identifier, now))
@@ -178,9 +188,13 @@ class Service:
 
     def _moment(self, live: Live, customer_id: str | None) -> Moment:
         """Now, for this customer. On a replayed calendar the shop's day is the one after the bundle's."""
-        now, zone = self._wall(), self.config.time_zone
+        now, zone = self.wall(), self.config.time_zone
         today = now.astimezone(zone).date() if zone else known_at(live.as_of).date()
-        return Moment(now, today, self.config.rules)
+        return Moment(now, today, self.config.rules, self._recently(customer_id, now))
+
+    def _recently(self, customer_id: str | None, now: datetime) -> tuple[Event, ...]:
+        found = self.recent.of(customer_id)
+        return tuple(event for event in found if event.at >= now - self.config.retention) if found else found
 
     def _ranked(self, live: Live, asked: AskedFor, customer_id: str, moment: Moment) -> Answer:
         with self.breaker:
