@@ -38,6 +38,7 @@ def config_from(settings: Settings) -> ServingConfig:
         release_url=settings.release_url,
         log_dir=settings.data_dir / "prediction_log",
         public_keys=settings.public_key_files,
+        remember_seconds=settings.serving.remember_seconds,
         feast=options,
         poll_seconds=settings.serving.poll_seconds,
         rules=settings.rules,

@@ -32,7 +32,7 @@ from pipeline_assets.serving.breaker import Breaker, StoreUnavailable
 from pipeline_assets.serving.config import ServingConfig
 from pipeline_assets.serving.live import Releases
 from pipeline_assets.serving.metrics import Metrics
-from pipeline_assets.serving.online import OnlineFeatures
+from pipeline_assets.serving.online import OnlineFeatures, Remembered
 from pipeline_assets.serving.prediction_line import answer_id, line_of
 from pipeline_assets.serving.prediction_log import SHADOW, PredictionLog
 from pipeline_assets.serving.recent import Follower, Recent
@@ -83,7 +83,7 @@ class Service:
         self.metrics.events_poll_age.set_function(lambda: monotonic() - self.follower.looked_at)
         self.in_flight = 0
         self._pool = ThreadPoolExecutor(config.threads, thread_name_prefix="answer")
-        self._readers: dict[tuple[str, ...], OnlineFeatures] = {}
+        self._readers: dict[tuple[str, ...], Remembered] = {}
         self._connecting = threading.Lock()
         self._was_ready = False
         self._told = (-1, "")  # release and error type of the last ranker failure that was logged
@@ -128,6 +128,11 @@ class Service:
         if asked.customer_id is None:
             return fallback_answer(live, asked, "anonymous", moment)
         try:
+            reader = self._readers.get(live.bundle.features.customer)
+            if reader is not None and (features := reader.recall(asked.customer_id)) is not None:
+                return personal_answer(
+                    live, asked, features, self.config.max_feature_lag, moment
+                )  # nothing to wait for
             return await self._within_deadline(self._ranked, live, asked, asked.customer_id, moment)
         except NoPersonalAnswer as error:
             reason = error.reason
@@ -207,12 +212,13 @@ class Service:
         with self.breaker:
             self._reader(live).read(customer_id)
 
-    def _reader(self, live: Live) -> OnlineFeatures:
+    def _reader(self, live: Live) -> Remembered:
         names = live.bundle.features.customer
         if names not in self._readers:
             with self._connecting:
                 if names not in self._readers:
-                    self._readers[names] = self._connect(names)
+                    lately = self.config.remember_seconds, self.config.remember_customers
+                    self._readers[names] = Remembered(self._connect(names), *lately, self._monotonic)
         return self._readers[names]
 
     def _swapped(self, live: Live) -> None:

@@ -36,12 +36,17 @@ def store(tmp_path: Path) -> Iterator[Any]:
     get_settings.cache_clear()
 
 
-def publish(store: Any, number: int, killed: bool = False) -> dict[str, int] | None:
-    """Publish day `number`, whose every value is that number; `killed` before the second view is written, if it would be."""
-    day = FIRST + timedelta(days=number)
-    key = {"customer_id": CUSTOMERS, "feature_ts": [known_at(day)] * 3}
+def day_rows(number: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Customers and candidates of day `number`, whose every value is that number."""
+    key = {"customer_id": CUSTOMERS, "feature_ts": [known_at(FIRST + timedelta(days=number))] * 3}
     customer = pd.DataFrame({**key, **dict.fromkeys(CUSTOMER_FEATURES, np.float32(number))})
-    candidates = pd.DataFrame({**key, "candidate_ids": [[str(number)]] * 3, "pair_features": [bytes([number])] * 3})
+    candidates = {"candidate_ids": [[str(number)]] * 3, "pair_features": [bytes([number])] * 3}
+    return customer, pd.DataFrame({**key, **candidates})
+
+
+def publish(store: Any, number: int, killed: bool = False) -> dict[str, int] | None:
+    """Publish day `number`; `killed` before the second view is written, if it would be."""
+    day, (customer, candidates) = FIRST + timedelta(days=number), day_rows(number)
     write = store.write_to_online_store
 
     def write_one(view: str, df: pd.DataFrame) -> None:

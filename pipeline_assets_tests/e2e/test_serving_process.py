@@ -9,57 +9,29 @@ import socket
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
-import pandas as pd
 import pytest
 
 from pipeline_assets.recommender.errors import FeatureMismatch
-from pipeline_assets.recommender.packing import pack, unpack
+from pipeline_assets.recommender.packing import unpack
 from pipeline_assets.serving.__main__ import config_from
-from pipeline_assets.serving.online import FeastOnlineFeatures, open_feature_store
+from pipeline_assets.serving.online import FeastOnlineFeatures
 from pipeline_assets.serving.release_state import open_state, record_live
 from pipeline_assets.settings import load_settings
 from pipeline_assets_tests import tiny_bundle as tiny
-
-FEATURE_TS = datetime(2017, 11, 6, tzinfo=UTC)
+from pipeline_assets_tests import tiny_store
+from pipeline_assets_tests.tiny_store import FEATURE_TS
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder whose Feast store knows c1, with the views of the feature repository and tiny features."""
     root = tmp_path_factory.mktemp("data")
-    store = open_feature_store(options(root))
-    from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
-    from feast.types import Array, Bytes, Float32, String
-
-    customer = Entity(name="customer", join_keys=["customer_id"], value_type=ValueType.STRING)
-    columns = {
-        "customer": dict.fromkeys(tiny.FEATURES.customer, Float32),
-        "customer_candidates": {"candidate_ids": Array(String), "pair_features": Bytes},
-    }
-    views = [
-        FeatureView(
-            name=view,
-            entities=[customer],
-            ttl=timedelta(days=2),
-            schema=[Field(name=name, dtype=kind) for name, kind in fields.items()],
-            source=FileSource(name=view, path=str(root / f"{view}.parquet"), timestamp_field="feature_ts"),
-        )
-        for view, fields in columns.items()
-    ]
-    key = {"customer_id": ["c1"], "feature_ts": [FEATURE_TS]}
-    customers = pd.DataFrame({**key, "customer_orders": [4.0], "customer_days": [np.nan]})
-    packed = pd.DataFrame({**key, "candidate_ids": [list(tiny.CANDIDATES)], "pair_features": [pack(tiny.PAIR)]})
-    customers.to_parquet(root / "customer.parquet")
-    packed.to_parquet(root / "customer_candidates.parquet")
-    store.apply([customer, *views, FeatureService(name="ranker_online", features=views)])
-    store.write_to_online_store("customer", customers)
-    store.write_to_online_store("customer_candidates", packed)
+    tiny_store.fill(root, options(root))
     return root
 
 
