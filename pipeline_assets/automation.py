@@ -12,15 +12,18 @@ from typing import Any
 
 import dagster as dg
 
-from pipeline_assets.assets.common import DATA_TEAM
+from pipeline_assets.assets.common import DATA_TEAM, ML_TEAM
 from pipeline_assets.monitoring.retraining import decide_retraining
 from pipeline_assets.recommender.errors import NotEnoughData
 from pipeline_assets.resources.alerts import Alert, Alerts
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.pipeline_metrics import write_metrics
+from pipeline_assets.resources.rollout_run import ended_by, follow_alias, look
 from pipeline_assets.resources.sources import SourceResource
+from pipeline_assets.resources.tracking import Tracking
 from pipeline_assets.resources.training_data import training_cutoffs
 from pipeline_assets.schemas.feeds import FEEDS
+from pipeline_assets.serving.release_state import open_state
 from pipeline_assets.settings import get_settings
 from pipeline_assets.sources.landing import landed_batches
 from pipeline_assets.sources.late import redelivered, stale_features
@@ -305,5 +308,38 @@ def metrics(context: dg.SensorEvaluationContext, lake: Lake) -> dg.SkipReason:
     return dg.SkipReason(f"wrote {path}")
 
 
+@dg.sensor(
+    name="rollout",
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Looks at the model on trial: a breach of a guardrail rolls it back, all guardrails ok lead it one step on, anything unknown holds "
+    "it. After a rollback the registry's champion is what is served again. Half a minute, because a bad model is to be restored within one.",
+)
+def rollout(context: dg.SensorEvaluationContext, lake: Lake, tracking: Tracking, alerts: Alerts) -> dg.SensorResult:
+    settings, now = get_settings(), datetime.now(UTC)
+    looked = look(settings, lake, now, "sensor rollout")
+    seen, newest = ended_by(open_state(settings.release_url))
+    if newest is not None and seen != context.cursor and not newest.state.is_open:
+        champion = follow_alias(tracking, open_state(settings.release_url))
+        is_bad = newest.state.stage == "rolled_back"
+        details = {"model_version": newest.model_version, "rollout": newest.id, "champion_moved_to": champion}
+        summary = f"model {newest.model_version}: {newest.state.stage}: {newest.reason}"
+        runbook, severity = f"{RUNBOOK}#rollout", "critical" if is_bad else "info"
+        alerts.send(
+            Alert(
+                "rollout_ended",
+                severity,
+                summary[:500],
+                runbook,
+                now,
+                details,
+                owner=ML_TEAM[0],
+                subject=f"rollout {newest.id}",
+            )
+        )
+    reason = f"{looked.after.stage} {looked.after.share:.0%}: {looked.reason}" if looked else "nothing is on trial"
+    return dg.SensorResult(skip_reason=dg.SkipReason(reason), cursor=seen)
+
+
 SCHEDULES = [weekly_training]
-SENSORS = [new_day, late_data, retrain_on_drift, alert_on_failure, metrics]
+SENSORS = [new_day, late_data, retrain_on_drift, alert_on_failure, metrics, rollout]

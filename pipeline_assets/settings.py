@@ -26,6 +26,7 @@ from pipeline_assets.settings_alerts import AlertSettings
 from pipeline_assets.settings_base import Section
 from pipeline_assets.settings_events import EventSettings
 from pipeline_assets.settings_monitoring import MonitoringSettings
+from pipeline_assets.settings_rollout import RolloutSettings
 from pipeline_assets.settings_rules import RulesSettings
 from pipeline_assets.settings_serving import ServingSettings, StoreSettings
 from pipeline_assets.settings_signing import SigningSettings
@@ -160,6 +161,7 @@ class Settings(Section):
     access: AccessSettings = AccessSettings()
     events: EventSettings = EventSettings()
     rules: RulesSettings = RulesSettings()
+    rollout: RolloutSettings = RolloutSettings()
     stores: StoreSettings = StoreSettings()
     signing: SigningSettings = SigningSettings()
     monitoring: MonitoringSettings = MonitoringSettings()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -35,13 +36,15 @@ from pipeline_assets.resources.durable import write_whole
 from pipeline_assets.resources.evaluation_run import EVALUATION_TABLE
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import Lake
+from pipeline_assets.resources.rollout_run import policy_of
 from pipeline_assets.resources.signing import signing_key, trusted
 from pipeline_assets.resources.tracking import Tracking
 from pipeline_assets.resources.training_data import customer_ids, sellable_purchases
 from pipeline_assets.resources.training_run import model_run
 from pipeline_assets.schemas.tables import RECOMMENDATIONS
 from pipeline_assets.serving.probe import probe
-from pipeline_assets.serving.release_state import Release, open_state, record_live, record_refused
+from pipeline_assets.serving.release_state import Release, open_state, record_refused
+from pipeline_assets.serving.rollout_state import Offered, offer, view
 from pipeline_assets.settings import Settings
 
 PROMOTION_TABLE = "evaluation/promotion"
@@ -225,10 +228,12 @@ def _write_fallback(slates: pd.DataFrame, path: Path) -> None:
 
 
 def release(lake: Lake, day: date, settings: Settings, recorded_at: datetime) -> Release:
-    """Ask the bundle of `day` in a child process, then make it live with its recommendations as fallback.
+    """Ask the bundle of `day` in a child process, then offer it with its recommendations as fallback: live at once if it is a newer
+    day of the live model, on trial if its model is new (`rollout_state.offer`).
 
     Raises:
-        BundleError: the probe refused it; the refusal is recorded and what is live stays.
+        BundleError: the probe or the policy refused it; the refusal is recorded and what is live stays.
+        ConfigurationError: a rollout would start without an armed guardrail.
     """
     row = _one(lake, BUNDLE_TABLE, day)
     path, version = Path(str(row["path"])), str(row["model_version"])
@@ -250,11 +255,19 @@ def release(lake: Lake, day: date, settings: Settings, recorded_at: datetime) ->
             wanted="the recorded answers",
             fix="look at its training run; the live release stays",
         )
-    return record_live(
-        engine,
-        bundle_path=str(path),
-        model_version=version,
-        as_of=day.isoformat(),
-        recommendations_path=str(recommendations),
-        recorded_at=recorded_at,
+    fits = _fits(view(engine).live, path)
+    offered = Offered(str(path), version, day.isoformat(), str(recommendations))
+    row_now = offer(
+        engine, offered, policy_of(settings), salt=secrets.token_hex(8), fits=fits, actor="pipeline", at=recorded_at
     )
+    if row_now.state == "refused":
+        raise BundleError(
+            f"model {version}", found=row_now.reason, wanted="a model that may be tried", fix="the live release stays"
+        )
+    return row_now
+
+
+def _fits(live: Release | None, path: Path) -> bool:
+    """Whether two bundles read the same features: both arms of a rollout ask one online store."""
+    lists = [Path(known) / "features.json" for known in ((live.bundle_path if live else path), path)]
+    return len({file.read_bytes() for file in lists if file.exists()}) == 1

@@ -164,6 +164,10 @@ class Tracking(dg.ConfigurableResource):
             )
         return champion
 
+    def point_champion_at(self, version: str) -> None:
+        """Move the alias `champion` to a registered version: after a rollback, to what is served."""
+        self.client().set_registered_model_alias(MODEL_NAME, CHAMPION, version)
+
     def register(self, run_id: str, outcome: str, reasons: list[str], tags: Mapping[str, str]) -> Version:
         """Register a run's model as a new version, or find the one it has; champion only when `outcome` is promote."""
         client = self.client()

@@ -42,6 +42,7 @@ def config_from(settings: Settings) -> ServingConfig:
         feast=options,
         poll_seconds=settings.serving.poll_seconds,
         rules=settings.rules,
+        shadow_share=settings.rollout.shadow_share,
         time_zone=ZoneInfo(settings.calendar.time_zone) if settings.calendar.clock == "wall" else None,
         events_url=settings.events_url,
         follow_seconds=settings.events.follow_seconds,
