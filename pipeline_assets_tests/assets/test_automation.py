@@ -202,10 +202,10 @@ def test_weekly_training_is_as_of_the_newest_day_with_features(tmp_path: Path) -
 
 
 def test_what_runs_by_itself_is_known() -> None:
-    """Five sensors and one schedule, Monday 07:00 in the shop's time; alerts are on from the start."""
+    """Six sensors and one schedule, Monday 07:00 in the shop's time; alerts and rollouts are on from the start."""
     sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or ()}
-    assert set(sensors) == {"new_day", "late_data", "retrain_on_drift", "alert_on_failure", "metrics"}
-    assert {sensors["alert_on_failure"], sensors["metrics"]} == {dg.DefaultSensorStatus.RUNNING}
+    assert set(sensors) == {"new_day", "late_data", "retrain_on_drift", "alert_on_failure", "metrics", "rollout"}
+    assert {sensors["alert_on_failure"], sensors["metrics"], sensors["rollout"]} == {dg.DefaultSensorStatus.RUNNING}
     assert [job.name for job in defs.resolve_sensor_def("retrain_on_drift").jobs] == ["retraining"]
     schedule = defs.resolve_schedule_def("weekly_training")
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 7 * * 1", "America/New_York")
