@@ -7,15 +7,15 @@ whoever adds one must add `all_deps_blocking_checks_passed()` (docs/design/relia
 """
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Any
 
 import dagster as dg
 
 from pipeline_assets.assets.common import DATA_TEAM, ML_TEAM
-from pipeline_assets.monitoring.retraining import decide_retraining
 from pipeline_assets.recommender.errors import NotEnoughData
 from pipeline_assets.resources.alerts import Alert, Alerts
+from pipeline_assets.resources.decision_run import DECISION_TABLE, blocked_days
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.pipeline_metrics import write_metrics
 from pipeline_assets.resources.rollout_run import ended_by, follow_alias, look
@@ -194,67 +194,60 @@ def weekly_training(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg
 
 
 @dg.sensor(
-    name="retrain_on_drift",
+    name="retrain_on_decision",
     job=retraining,
     minimum_interval_seconds=60,
-    description="Requests training for a day whose drift report says drift, with cool-down and a guard against a broken upstream.",
+    description="Starts the trainings that monitoring/retraining_decision decided on, and tells what it refused. A day that was blocked since then is "
+    "looked at again.",
 )
-def retrain_on_drift(
+def retrain_on_decision(
     context: dg.SensorEvaluationContext, lake: Lake, alerts: Alerts
 ) -> dg.SensorResult | dg.SkipReason:
     # A cursor over event ids: asset sensors look at the newest event only and would skip partitions of a range run.
-    reports = context.instance.fetch_materializations(
+    decisions = context.instance.fetch_materializations(
         dg.AssetRecordsFilter(
-            asset_key=dg.AssetKey(["monitoring", "drift_report"]), after_storage_id=int(context.cursor or 0)
+            asset_key=dg.AssetKey(DECISION_TABLE.split("/")), after_storage_id=int(context.cursor or 0)
         ),
         limit=50,
         ascending=True,
     )
-    if not reports.records:
-        return dg.SkipReason("no new drift report")
-    trained = [
-        date.fromisoformat(key)
-        for key in context.instance.get_materialized_partitions(dg.AssetKey(["training", "model"]))
-    ]
+    if not decisions.records:
+        return dg.SkipReason("no new decision")
     requests, reasons = [], []
-    for record in reports.records:
+    for record in decisions.records:
         event = record.asset_materialization
         assert event is not None, "a materialization record has its event"
-        assert event.partition is not None, "drift reports are partitioned"
-        day = date.fromisoformat(event.partition)
-        verdict = str(event.metadata["verdict"].value)
-        week = [day - timedelta(days=n) for n in range(7)]
-        passed = set(lake.passed_days(["purchases"], week[-1], week[0]))
-        blocked = [d for d in reversed(week) if d not in passed and d >= get_settings().calendar.first_day]
-        decision = decide_retraining(verdict, day, trained, get_settings().monitoring.retrain_cooldown_days, blocked)
-        reasons.append(decision.reason)
-        if verdict == "drift":
-            alerts.send(
-                Alert(
-                    "input_drift",
-                    "warning",
-                    decision.reason,
-                    f"{RUNBOOK}#input-drift",
-                    datetime.now(UTC),
-                    {"day": str(day), "retraining": decision.is_requested},
-                    suspected_cause="The season, the assortment or the prices changed, or the source did: see the report.",
-                    subject=str(day),
-                )
-            )
-        if decision.is_requested:
-            trained.append(day)
-            requests.append(
-                dg.RunRequest(
-                    run_key=f"drift-{day}",
-                    partition_key=day.isoformat(),
-                    tags={"started_by": "sensor retrain_on_drift", "reason": decision.reason},
-                )
-            )
+        assert event.partition is not None, "decisions are partitioned"
+        day, found = date.fromisoformat(event.partition), {n: str(v.value) for n, v in event.metadata.items()}
+        blocked = blocked_days(lake, day, get_settings()) if found["decision"] == "retrain" else ()
+        reason = (
+            f"{found['reason']}; since then not passed: {', '.join(map(str, blocked))}" if blocked else found["reason"]
+        )
+        is_requested = found["decision"] == "retrain" and not blocked
+        reasons.append(reason)
+        if found["trigger"] in _TRIGGERS:
+            alerts.send(_of_decision(day, found["trigger"], reason, is_requested))
+        if is_requested:
+            tags = {"started_by": "sensor retrain_on_decision", "reason": reason}
+            requests.append(dg.RunRequest(run_key=f"retrain-{day}", partition_key=day.isoformat(), tags=tags))
     return dg.SensorResult(
         run_requests=requests,
         skip_reason=None if requests else dg.SkipReason("; ".join(reasons[-3:])),
-        cursor=str(reports.records[-1].storage_id),
+        cursor=str(decisions.records[-1].storage_id),
     )
+
+
+_TRIGGERS = {  # what asked for a training -> name of the alert, section of the runbook, suspected cause
+    "drift": ("input_drift", f"{RUNBOOK}#input-drift", "The shop or the season changed, or the source did: see the report."),
+    "quality": ("quality_degraded", f"{RUNBOOK}#quality", "A stale model, broken features, or a bad release."),
+}  # fmt: skip
+
+
+def _of_decision(day: date, trigger: str, reason: str, is_requested: bool) -> Alert:
+    name, runbook, cause = _TRIGGERS[trigger]
+    details = {"day": str(day), "retraining": is_requested}
+    now = datetime.now(UTC)
+    return Alert(name, "warning", reason, runbook, now, details, suspected_cause=cause, subject=str(day))
 
 
 def _root_cause(error: Any) -> str:
@@ -342,4 +335,4 @@ def rollout(context: dg.SensorEvaluationContext, lake: Lake, tracking: Tracking,
 
 
 SCHEDULES = [weekly_training]
-SENSORS = [new_day, late_data, retrain_on_drift, alert_on_failure, metrics, rollout]
+SENSORS = [new_day, late_data, retrain_on_decision, alert_on_failure, metrics, rollout]

@@ -245,6 +245,9 @@ class Loop:
                 "deployment/release",
                 "monitoring/drift_report",
                 "monitoring/quality_report",
+                "monitoring/skew_report",
+                "monitoring/slo_report",
+                "monitoring/retraining_decision",
             )
         finally:
             self._end_workers()

@@ -22,3 +22,6 @@ class MonitoringSettings(Section):
     )  # models of seven business days, the weekly one included: one that is asked for, not a loop
     metrics_file: Path | None = None  # none: metrics/pipeline.prom in data_dir
     pushgateway: str = ""
+    prometheus_url: str = ""  # the service levels of the API are asked there
+    slo_file: Path = Path(__file__).resolve().parent.parent / "slo.toml"
+    override_freeze: str = ""  # why a person promotes although an error budget is used up

@@ -37,7 +37,7 @@ BAG = "p000"
 ZONE = ZoneInfo("America/New_York")
 CADENCES = (7, 14, 28)  # days between two purchases of a favourite
 
-Fault = Literal["drifted", "missing_column", "retyped_column", "empty", "all_bad", "some_bad"]
+Fault = Literal["drifted", "repriced", "missing_column", "retyped_column", "empty", "all_bad", "some_bad"]
 
 
 def day(n: int) -> date:
@@ -197,24 +197,34 @@ class World:
             for feed in FEEDS:
                 rows = self.of(feed, when)
                 if feed == "purchases" and faults and when in faults:
-                    rows = damaged(rows, faults[when])
+                    rows = damaged(rows, faults[when], self.products.set_index("product_id")["price"])
                 if len(rows) or feed == "purchases":
                     (root / feed).mkdir(parents=True, exist_ok=True)
                     rows.to_parquet(root / feed / f"{when}.parquet", index=False, coerce_timestamps="us")
 
 
-def damaged(purchases: pd.DataFrame, fault: Fault) -> pd.DataFrame:
+def damaged(purchases: pd.DataFrame, fault: Fault, prices: pd.Series) -> pd.DataFrame:
     """The purchases of a day with a fault.
 
-    drifted: prices x1.8, and everything that was bought is now one of 25 drinks. missing_column: without `amount`.
+    drifted: four lines of five are now of one of 13 expensive drinks, at their own price: a season. repriced: everything costs x1.8: a
+    broken source. missing_column: without `amount`.
     retyped_column: `quantity` in words. empty: no row. all_bad: every quantity 0. some_bad: every 20th quantity -1.
     """
     rows = purchases.copy()
     if fault == "drifted":
-        number = rows["product_id"].str[1:].astype(int)
-        rows["product_id"] = (3 + 6 * (number % 25)).map("p{:03}".format)  # product n is of department n % 6
-        rows["amount"] = (rows["amount"] * 1.8).round(2)
+        drinks = (
+            prices[prices.index.str[1:].astype(int) % 6 == 3].nlargest(13).index
+        )  # product n is of department n % 6
+        chosen = np.arange(len(rows)) % 5 > 0
+        numbers = rows.loc[chosen, "product_id"].str[1:].astype(int)
+        rows.loc[chosen, "product_id"] = [drinks[number % len(drinks)] for number in numbers]
+        rebate = rows["discount"] / (rows["amount"] + rows["discount"])
+        gross = rows.loc[chosen, "product_id"].map(prices) * rows.loc[chosen, "quantity"]
+        rows.loc[chosen, "discount"] = (gross * rebate[chosen]).round(2)
+        rows.loc[chosen, "amount"] = (gross - rows.loc[chosen, "discount"]).round(2)
         rows = rows.drop_duplicates(["order_id", "product_id"])
+    elif fault == "repriced":
+        rows["amount"] = (rows["amount"] * 1.8).round(2)
     elif fault == "missing_column":
         rows = rows.drop(columns="amount")
     elif fault == "retyped_column":

@@ -16,6 +16,7 @@ from pipeline_assets.resources.evaluation_run import evaluate
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.release import promote
+from pipeline_assets.resources.slo_run import frozen_by
 from pipeline_assets.resources.tracking import Tracking
 from pipeline_assets.settings import get_settings
 
@@ -87,15 +88,16 @@ def gate_policy() -> GatePolicy:
     owners=ML_TEAM,
     kinds={"mlflow"},
     tags={"layer": GROUP},
-    code_version="2",
+    code_version="3",
     partitions_def=daily,
     backfill_policy=dg.BackfillPolicy.single_run(),
     description="One decision: the model of the day is registered in MLflow as a version with its reasons; alias champion moves only when the gate "
-    "says promote. From evaluation/evaluation_report. Read by deployment/bundle.",
+    "says promote and no freezing error budget is used up. From evaluation/evaluation_report and the newest service-level report. Read by deployment/bundle.",
 )
 def promotion(context: dg.AssetExecutionContext, lake: Lake, tracking: Tracking) -> dg.MaterializeResult:
     def one_day(day: date) -> dict[str, Any]:
-        result = promote(lake, tracking, day, context.run.run_id)
+        frozen = frozen_by(lake, day)
+        result = promote(lake, tracking, day, context.run.run_id, frozen, get_settings().monitoring.override_freeze)
         return {
             "outcome": result.outcome,
             "model_version": result.version,

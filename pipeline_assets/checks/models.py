@@ -15,8 +15,6 @@ from pipeline_assets.recommender.features import MODEL_FEATURES
 from pipeline_assets.recommender.manifest import verify
 from pipeline_assets.resources.evaluation_run import EVALUATION_TABLE
 from pipeline_assets.resources.lake import Lake
-from pipeline_assets.resources.monitoring_run import DRIFT_TABLE, QUALITY_TABLE
-from pipeline_assets.resources.prediction_log_run import IMPRESSIONS_TABLE, PREDICTION_LOG_TABLE
 from pipeline_assets.resources.release import (
     BUNDLE_TABLE,
     DISCOVER_TABLE,
@@ -208,66 +206,3 @@ def a_whole_bundle_is_live(context: dg.AssetCheckExecutionContext) -> dg.AssetCh
     return dg.AssetCheckResult(
         passed=True, metadata={"live": live.bundle_path, "as_of": live.as_of, "bundle_id": manifest.bundle_id}
     )
-
-
-@dg.asset_check(
-    asset=["monitoring", "prediction_log"],
-    partitions_def=daily,
-    description="No answer is there twice, and none is empty.",
-)
-def answers_are_distinct(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
-    def one_day(day: date) -> tuple[bool, dict[str, Any]]:
-        log = lake.read(PREDICTION_LOG_TABLE, day, day).to_pandas()
-        empty = int((log["product_ids"].str.len() == 0).sum()) if len(log) else 0
-        repeated = int(log["answer_id"].duplicated().sum())
-        return repeated == 0 and empty == 0, {"answers": len(log), "repeated": repeated, "empty": empty}
-
-    return each_day(context, one_day, dg.AssetCheckSeverity.WARN)
-
-
-@dg.asset_check(
-    asset=["monitoring", "impressions"],
-    partitions_def=daily,
-    description="Every product of every answer is there once, and labels are known for all of the day or for none.",
-)
-def impressions_are_whole(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
-    def one_day(day: date) -> tuple[bool, dict[str, Any]]:
-        shown = lake.read(IMPRESSIONS_TABLE, day, day).to_pandas()
-        repeated = int(shown.duplicated(["answer_id", "rank"]).sum())
-        unknown = int(shown["purchased"].isna().sum())
-        return repeated == 0 and unknown in (0, len(shown)), {
-            "rows": len(shown),
-            "repeated": repeated,
-            "unknown": unknown,
-        }
-
-    return each_day(context, one_day, dg.AssetCheckSeverity.WARN)
-
-
-@dg.asset_check(
-    asset=["monitoring", "drift_report"],
-    partitions_def=daily,
-    description="Inputs look like the same weekdays of the weeks before.",
-)
-def inputs_do_not_drift(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
-    def one_day(day: date) -> tuple[bool, dict[str, Any]]:
-        row = lake.read(DRIFT_TABLE, day, day).to_pylist()[0]
-        return row["verdict"] in ("ok", "watch"), {
-            "verdict": row["verdict"],
-            "reasons": dg.MetadataValue.json(row["reasons"]),
-        }
-
-    return each_day(context, one_day, dg.AssetCheckSeverity.WARN)
-
-
-@dg.asset_check(
-    asset=["monitoring", "quality_report"],
-    partitions_def=daily,
-    description="Realised quality is not degraded; unknown is said, not passed off as good.",
-)
-def quality_is_not_degraded(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
-    def one_day(day: date) -> tuple[bool, dict[str, Any]]:
-        row = lake.read(QUALITY_TABLE, day, day).to_pylist()[0]
-        return row["verdict"] == "ok", {"verdict": row["verdict"], "reasons": dg.MetadataValue.json(row["reasons"])}
-
-    return each_day(context, one_day, dg.AssetCheckSeverity.WARN)

@@ -13,6 +13,7 @@ import pandas as pd
 from pipeline_assets.monitoring.drift import DriftDecision, DriftPolicy, DriftResult
 from pipeline_assets.monitoring.quality import QualityDecision
 from pipeline_assets.monitoring.skew import ScoreSkew, SkewResult
+from pipeline_assets.monitoring.slo import Budget
 from pipeline_assets.recommender.columns import AS_OF
 
 if TYPE_CHECKING:
@@ -110,13 +111,28 @@ def quality_plot(history: pd.DataFrame, decision: QualityDecision) -> bytes:
         axes.errorbar(pd.to_datetime(known[AS_OF]), known["ndcg"].astype(float), yerr=errors, fmt="o-", color=CALM)
     if len(gaps):
         axes.plot(pd.to_datetime(gaps[AS_OF]), [0.0] * len(gaps), "x", color=CHANGED, label="unknown")
+    if "baseline" in known and known["baseline"].notna().any():
+        axes.plot(pd.to_datetime(known[AS_OF]), known["baseline"].astype(float), "s--", color="0.5", label="baseline")
     if math.isfinite(decision.limit):
         axes.axhline(decision.limit, color="black", linestyle="--", label=f"limit {decision.limit:.3f}")
-    if len(gaps) or math.isfinite(decision.limit):
+    if axes.get_legend_handles_labels()[0]:
         axes.legend(loc="lower left")
     axes.set_ylabel(f"NDCG@{int(history['k'].iloc[0]) if len(history) else 10}")
     axes.set_ylim(bottom=0.0)
     figure.autofmt_xdate()
+    return _png(figure)
+
+
+def budget_plot(budgets: Sequence[Budget]) -> bytes:
+    """PNG: what is left of each known error budget; nothing left is red, and an overdraft is cut at -100 %."""
+    figure, axes = _figure()
+    known = [budget for budget in reversed(budgets) if not math.isnan(budget.remaining)]
+    left = [max(budget.remaining, -1.0) for budget in known]
+    colours = [CHANGED if budget.is_exhausted else CALM for budget in known]
+    axes.barh([budget.objective.indicator for budget in known], [100 * value for value in left], color=colours)
+    axes.axvline(0.0, color="black", linewidth=0.8)
+    axes.set_xlim(-105, 105)
+    axes.set_xlabel("budget left, %")
     return _png(figure)
 
 

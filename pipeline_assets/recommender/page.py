@@ -50,6 +50,16 @@ details {{ margin-top: .75rem; }} summary {{ cursor: pointer; color: {MUTED}; }}
 """
 
 
+@dataclass(frozen=True)
+class Banner:
+    """The first thing on a page: a word, its colour, and why; `wanted` is what would have changed it."""
+
+    heading: str
+    colour: str
+    reasons: Sequence[str]
+    wanted: Sequence[str] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Section:
     """One part of the page. `note` says how to read it; `folded` tables are closed until a reader opens them.
@@ -65,6 +75,7 @@ class Section:
     folded: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     figures: Mapping[str, bytes] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)  # text -> relative address
     marked: frozenset[str] = frozenset()
     markdown: str = ""
 
@@ -112,6 +123,8 @@ def _section(section: Section) -> str:
     if section.facts:
         listed = "".join(f"<dt>{html.escape(a)}</dt><dd>{html.escape(b)}</dd>" for a, b in section.facts.items())
         parts.append(f"<dl>{listed}</dl>")
+    for text, address in section.links.items():
+        parts.append(f'<p><a href="{html.escape(address)}">{html.escape(text)}</a></p>')
     for heading, frame in section.tables.items():
         parts.append((f"<h3>{html.escape(heading)}</h3>" if heading else "") + _table(frame, section.marked))
     if section.figures:
@@ -123,22 +136,28 @@ def _section(section: Section) -> str:
     return f"<section>{''.join(parts)}</section>"
 
 
-def _verdict(decision: Decision) -> str:
-    reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in decision.reasons)
+def _banner(banner: Banner) -> str:
+    reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in banner.reasons)
     wanted = ""
-    if decision.changes:
-        changes = "".join(f"<li>{html.escape(change)}</li>" for change in decision.changes)
+    if banner.wanted:
+        changes = "".join(f"<li>{html.escape(change)}</li>" for change in banner.wanted)
         wanted = f"<p>The smallest change that would have let it pass:</p><ul>{changes}</ul>"
     return (
-        f'<section class="verdict" style="--verdict: {_COLOURS[decision.outcome]}">'
-        f"<h2><strong>{_HEADINGS[decision.outcome]}</strong></h2><ul>{reasons}</ul>{wanted}</section>"
+        f'<section class="verdict" style="--verdict: {banner.colour}">'
+        f"<h2><strong>{html.escape(banner.heading)}</strong></h2><ul>{reasons}</ul>{wanted}</section>"
     )
+
+
+def of_decision(decision: Decision) -> Banner:
+    """The banner of what the gate decided."""
+    heading, colour = _HEADINGS[decision.outcome], _COLOURS[decision.outcome]
+    return Banner(heading, colour, decision.reasons, decision.changes)
 
 
 def html_page(
     title: str,
     subtitle: str,
-    decision: Decision | None = None,
+    decision: Decision | Banner | None = None,
     tiles: Mapping[str, tuple[str, str]] | None = None,
     sections: Sequence[Section] = (),
 ) -> str:
@@ -147,7 +166,8 @@ def html_page(
     Args:
         tiles: name -> (value, what it is compared with).
     """
-    parts = [_verdict(decision)] if decision else []
+    banner = of_decision(decision) if isinstance(decision, Decision) else decision
+    parts = [_banner(banner)] if banner else []
     if tiles:
         shown = "".join(
             f'<div class="tile"><span>{html.escape(name)}</span><b>{html.escape(value)}</b>'

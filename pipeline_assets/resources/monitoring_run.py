@@ -1,9 +1,10 @@
-"""Reading what the monitors need and recording what they found: one row per day and report in the lake."""
+"""Reading what the drift monitor needs and recording what it found, and landing the prediction log: rows per day in the lake."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pyarrow
 
+from pipeline_assets.monitoring.causes import CausePolicy, Signs, cause_of, signs_of_a_fault
 from pipeline_assets.monitoring.drift import (
     PROFILE_CATEGORICAL,
     PROFILE_NUMERICAL,
@@ -22,39 +24,37 @@ from pipeline_assets.monitoring.drift import (
     input_profile,
 )
 from pipeline_assets.monitoring.evidently_report import drift_report
-from pipeline_assets.monitoring.quality import QualityDecision, QualityPolicy, quality_decision, realised_quality
-from pipeline_assets.recommender.errors import NotEnoughData
-from pipeline_assets.resources.holdout import Door
+from pipeline_assets.monitoring.pages import drift_page
 from pipeline_assets.resources.lake import Lake
+from pipeline_assets.resources.report_page import page_path, write_page
 from pipeline_assets.settings import Settings
 
 DRIFT_TABLE = "monitoring/drift_report"
-QUALITY_TABLE = "monitoring/quality_report"
 LINE_COLUMNS = ["order_id", "customer_id", "product_id", "quantity", "amount", "discount", "event_ts", "event_date"]
 
 
 @dataclass(frozen=True)
 class DriftReport:
-    """Our decision, what it was made from, and Evidently's page."""
+    """Our decision, what it was made from, and the two pages: ours, and Evidently's where there were enough rows."""
 
     result: DriftResult
     decision: DriftDecision
     policy: DriftPolicy
+    signs: Signs
     evidently: dict[str, Any]
-    html_path: Path | None
+    html_path: Path
+    evidently_path: Path | None
 
 
-def _profile(lake: Lake, day: date, products: pd.DataFrame, time_zone: str) -> pd.DataFrame:
+def purchase_lines(lake: Lake, day: date, products: pd.DataFrame) -> pd.DataFrame:
+    """The valid purchase lines of a day with their products' department, category and brand."""
     lines = lake.read("validated/purchases", day, day, LINE_COLUMNS).to_pandas()
-    return input_profile(
-        lines.merge(products, "left", "product_id").fillna(
-            {"department": "unknown", "category": "unknown", "brand": "unknown"}
-        ),
-        time_zone=time_zone,
-    )
+    unknown = {"department": "unknown", "category": "unknown", "brand": "unknown"}
+    return lines.merge(products, "left", "product_id").fillna(unknown)
 
 
-def _newest_products(lake: Lake, day: date) -> pd.DataFrame:
+def newest_products(lake: Lake, day: date) -> pd.DataFrame:
+    """The catalogue as known on a day: product_id, department, category, brand."""
     columns = ["product_id", "department", "category", "brand", "event_date"]
     products = lake.read("warehouse/dim_products", None, day, columns).to_pandas()
     return products.sort_values("event_date").drop_duplicates("product_id", keep="last").drop(columns="event_date")
@@ -63,40 +63,52 @@ def _newest_products(lake: Lake, day: date) -> pd.DataFrame:
 def drift_of(
     lake: Lake, day: date, settings: Settings, policy: DriftPolicy, run_id: str, recorded_at: datetime
 ) -> DriftReport:
-    """Compare the purchase lines of `day` with the same weekdays of the weeks before, decide, and record.
+    """Compare the purchase lines of `day` with the same weekdays of the weeks before, decide, say what it points at, and record.
 
     Raises:
         BlockedPartition: `day` has no passed verdict: a broken upstream is not drift.
     """
     lake.require_passed(["purchases"], [day])
-    products = _newest_products(lake, day)
+    products = newest_products(lake, day)
     wanted = [day - timedelta(days=7 * n) for n in range(1, settings.monitoring.reference_weeks + 1)]
     # drifted days stay out of the reference, or the alarm fades while the fault lasts
     passed = set(lake.passed_days(["purchases"], wanted[-1], wanted[0])) - _drifted_days(lake, wanted[-1], wanted[0])
-    zone = settings.calendar.time_zone
-    current = _profile(lake, day, products, zone)
-    parts = [_profile(lake, other, products, zone) for other in wanted if other in passed]
-    reference = pd.concat(parts, ignore_index=True) if parts else current.iloc[:0]
+    zone, causes = settings.calendar.time_zone, CausePolicy()
+    lines = purchase_lines(lake, day, products)
+    parts = [purchase_lines(lake, other, products) for other in wanted if other in passed]
+    before = pd.concat(parts, ignore_index=True) if parts else lines.iloc[:0]
+    current, reference = input_profile(lines, time_zone=zone), input_profile(before, time_zone=zone)
     result = compare(reference, current, PROFILE_NUMERICAL, PROFILE_CATEGORICAL, policy)
     previous = previous_verdicts(lake, day, policy.persistence_days * 7)
-    decision = decide(result, previous, policy)
+    decision = decide(result, [verdict for _, verdict in previous], policy)
+    enough = bool(result.columns)
+    signs = signs_of_a_fault(before if enough else before.iloc[:0], lines, causes, time_zone=zone)
     evidently: dict[str, Any] = {}
-    html_path = None
-    if result.columns:
-        html_path = settings.data_dir / "reports" / "drift" / f"{day}.html"
-        evidently = drift_report(
-            reference, current, PROFILE_NUMERICAL, PROFILE_CATEGORICAL, html_path, seed=settings.training.seed
-        )
+    evidently_path = page_path(settings, "evidently", day) if enough else None
+    if evidently_path:
+        seed = settings.training.seed
+        evidently = drift_report(reference, current, PROFILE_NUMERICAL, PROFILE_CATEGORICAL, evidently_path, seed=seed)
+    link = f"../evidently/{day}.html" if evidently_path else ""
+    page = write_page(settings, "drift", day, drift_page(day, result, decision, policy, signs, causes, previous, link))
+    figures = {
+        "psi": {column.column: column.effect_size for column in result.columns},
+        "cause": cause_of(decision.verdict, signs),
+        "signs": list(signs.found),
+        "measured": {
+            name: value for name, value in asdict(signs).items() if isinstance(value, float) and math.isfinite(value)
+        },
+    }
     row = {
         "event_date": day,
         "verdict": decision.verdict,
         "reasons": list(decision.reasons),
+        "figures": json.dumps(figures, sort_keys=True),
         "evidently": json.dumps(evidently, sort_keys=True),
-        "html_path": str(html_path or ""),
+        "html_path": str(page),
         "recorded_at": recorded_at,
     }
     lake.replace_days(DRIFT_TABLE, pyarrow.Table.from_pylist([row]), [day], run_id)
-    return DriftReport(result, decision, policy, evidently, html_path)
+    return DriftReport(result, decision, policy, signs, evidently, page, evidently_path)
 
 
 def _drifted_days(lake: Lake, start: date, end: date) -> set[date]:
@@ -106,52 +118,9 @@ def _drifted_days(lake: Lake, start: date, end: date) -> set[date]:
     return {row["event_date"] for row in rows if row["verdict"] == "drift"}
 
 
-def previous_verdicts(lake: Lake, day: date, days: int) -> list[str]:
-    """Drift verdicts of the days before, oldest first; days without a report are not there."""
+def previous_verdicts(lake: Lake, day: date, days: int) -> list[tuple[date, str]]:
+    """Day and drift verdict of the days before, oldest first; days without a report are not there."""
     if not lake.exists(DRIFT_TABLE):
         return []
     table = lake.read(DRIFT_TABLE, day - timedelta(days=days), day - timedelta(days=1), ["event_date", "verdict"])
-    return [str(verdict) for verdict in table.sort_by("event_date")["verdict"].to_pylist()]
-
-
-def quality_of(
-    lake: Lake, day: date, settings: Settings, policy: QualityPolicy, run_id: str, door: Door
-) -> tuple[pd.DataFrame, QualityDecision]:
-    """What became of the batch recommendations of the last weeks, judged against the champion's promotion figure."""
-    first = day - timedelta(days=policy.lookback_days + settings.training.horizon_days)
-    slates = lake.read(
-        "recommendations/daily", first, day, ["event_date", "customer_id", "rank", "product_id"]
-    ).to_pandas()
-    by_day = {d: frame.drop(columns="event_date") for d, frame in slates.groupby("event_date")}
-    labels = lake.passed_days(["purchases"], first, day)
-    horizon = settings.training.horizon_days
-    door.enter([d for d in by_day if d + timedelta(days=horizon) <= day], horizon)  # windows that are over are judged
-    purchases = lake.read(
-        "warehouse/fct_purchases",
-        settings.calendar.first_day,
-        day,
-        ["customer_id", "product_id", "event_date", "amount"],
-    ).to_pandas()
-    history = realised_quality(by_day, purchases, horizon, day, 10, label_days=labels)
-    decision = quality_decision(history, _champion_ndcg(lake), policy)
-    row = {
-        "event_date": day,
-        "verdict": decision.verdict,
-        "reasons": list(decision.reasons),
-        "history": history.to_json(orient="records", date_format="iso"),
-    }
-    lake.replace_days(QUALITY_TABLE, pyarrow.Table.from_pylist([row]), [day], run_id)
-    return history, decision
-
-
-def _champion_ndcg(lake: Lake) -> float:
-    """NDCG@10 with which the champion was promoted."""
-    promotions = lake.read("evaluation/promotion").to_pandas().sort_values("event_date")
-    promoted = promotions[promotions["outcome"] == "promote"]
-    if promoted.empty:
-        raise NotEnoughData(
-            "realised quality", found="no promoted model", wanted="a champion", fix="run the job `training` first"
-        )
-    day = promoted["event_date"].iloc[-1]
-    summaries = json.loads(lake.read("evaluation/evaluation_report", day, day)["summaries"][0].as_py())
-    return float(summaries["ranker"]["ndcg"])
+    return [(row["event_date"], str(row["verdict"])) for row in table.sort_by("event_date").to_pylist()]

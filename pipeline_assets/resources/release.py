@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow
 import pyarrow.parquet
 
+from pipeline_assets.monitoring.slo import frozen_outcome
 from pipeline_assets.recommender import baselines
 from pipeline_assets.recommender.bundle import (
     Bundle,
@@ -77,8 +78,15 @@ def _one(lake: Lake, table: str, day: date) -> dict[str, object]:
     return dict(rows[0])
 
 
-def promote(lake: Lake, tracking: Tracking, day: date, dagster_run_id: str) -> Promotion:
-    """Register the model of `day`; move the alias `champion` when the gate said promote."""
+def promote(
+    lake: Lake, tracking: Tracking, day: date, dagster_run_id: str, frozen_by: Sequence[str] = (), override: str = ""
+) -> Promotion:
+    """Register the model of `day`; move the alias `champion` when the gate said promote.
+
+    Args:
+        frozen_by: indicators whose error budget is used up: another model than the champion is then held back.
+        override: why a person promotes it all the same.
+    """
     decision, trained = _one(lake, EVALUATION_TABLE, day), model_run(lake, day)
     if decision["run_id"] != trained["run_id"]:
         raise NotEnoughData(
@@ -87,16 +95,22 @@ def promote(lake: Lake, tracking: Tracking, day: date, dagster_run_id: str) -> P
             wanted=f"of the model's run {trained['run_id']}",
             fix="evaluate the new model first",
         )
-    reasons = [str(reason) for reason in decision["reasons"]]  # type: ignore[attr-defined]
+    before = tracking.champion()
+    is_another = before is not None and before.run_id != decision["run_id"]
+    outcome, reasons = frozen_outcome(
+        str(decision["outcome"]),
+        [str(r) for r in decision["reasons"]],  # type: ignore[attr-defined]
+        frozen_by,
+        override,
+        is_another,
+    )
     tags = {
         key: str(trained[key])
         for key in ("as_of", "trained_through", "tree_digest", "training_set_digest", "config_digest", "commit")
     }
-    version = tracking.register(str(decision["run_id"]), str(decision["outcome"]), reasons, tags)
+    version = tracking.register(str(decision["run_id"]), outcome, reasons, tags)
     champion = tracking.champion()
-    result = Promotion(
-        str(decision["outcome"]), version.version, champion.version if champion else "none", reasons, version.run_id
-    )
+    result = Promotion(outcome, version.version, champion.version if champion else "none", reasons, version.run_id)
     row = {
         "event_date": day,
         "outcome": result.outcome,

@@ -5,6 +5,7 @@ What a drifted day does to the real pipeline is in e2e/test_closed_loop.py.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -48,9 +49,10 @@ class Desk:
         event = dg.AssetMaterialization(asset.split("/"), partition=str(day), metadata=metadata)
         self.instance.report_runless_asset_event(event)
 
-    def reported(self, day: date, verdict: str) -> None:
-        """A drift report was made."""
-        self.happened("monitoring/drift_report", day, verdict=verdict)
+    def decided(self, day: date, decision: str, trigger: str = "drift") -> None:
+        """It was decided about retraining."""
+        reason = f"because of {day}"
+        self.happened("monitoring/retraining_decision", day, decision=decision, trigger=trigger, reason=reason)
 
     def judged(self, day: date, status: str, at: datetime = NOON) -> None:
         """The purchases of a day got a verdict; the newest counts."""
@@ -128,56 +130,54 @@ def test_new_day_serves_once_there_is_a_champion(desk: Desk) -> None:
     assert requested(desk.tick("new_day", arrived=[DAY])) == [("every_day", "2017-03-20")]
 
 
-def test_drift_requests_one_training(desk: Desk) -> None:
-    """The newest report is red and nothing speaks against it."""
-    desk.reported(DAY - timedelta(days=1), "ok")
-    desk.reported(DAY, "drift")
-    assert requested(desk.tick("retrain_on_drift")) == [(None, "2017-03-20")]
-
-
-@pytest.mark.parametrize("verdict", ["ok", "watch", "unknown"])
-def test_another_verdict_requests_nothing(desk: Desk, verdict: str) -> None:
-    """The skip names day and verdict."""
-    desk.reported(DAY, verdict)
-    found = desk.tick("retrain_on_drift")
-    assert requested(found) == []
-    assert found.skip_message == f"drift report of 2017-03-20 says {verdict}: nothing to do"
-
-
-def test_a_report_is_read_once(desk: Desk) -> None:
-    """The cursor of the first tick hides its report from the second."""
-    desk.reported(DAY, "drift")
-    first = desk.tick("retrain_on_drift")
-    second = desk.tick("retrain_on_drift", first.cursor)
-    assert (len(requested(first)), requested(second), second.skip_message) == (1, [], "no new drift report")
-
-
-def test_drift_on_two_days_of_one_tick_is_one_training(desk: Desk) -> None:
-    """A range run reports two red days: the first asks, the second is within its cool-down."""
-    desk.reported(DAY - timedelta(days=1), "drift")
-    desk.reported(DAY, "drift")
+def test_a_decision_requests_one_training(desk: Desk) -> None:
+    """Of two days one was decided on: its run, with a key of its own; the newest event is not the only one that is read."""
     desk.judged(DAY - timedelta(days=7), "passed")
-    assert requested(desk.tick("retrain_on_drift")) == [(None, "2017-03-19")]
+    desk.decided(DAY - timedelta(days=1), "retrain")
+    desk.decided(DAY, "nothing", "none")
+    found = desk.tick("retrain_on_decision")
+    assert requested(found) == [(None, "2017-03-19")]
+    assert found.run_requests[0].run_key == "retrain-2017-03-19"
 
 
-@pytest.mark.parametrize(("days_ago", "expected"), [(6, 0), (7, 1)])
-def test_cool_down(desk: Desk, days_ago: int, expected: int) -> None:
-    """Seven business days must lie between two trainings: six are refused with the reason, seven are enough."""
-    desk.happened("training/model", DAY - timedelta(days=days_ago))
-    desk.reported(DAY, "drift")
-    found = desk.tick("retrain_on_drift")
-    assert len(found.run_requests) == expected
-    if not expected:
-        assert "a model was trained as of 2017-03-14: cool-down of 7 days" in found.skip_message
+@pytest.mark.parametrize("decision", ["refuse", "nothing"])
+def test_another_decision_requests_nothing_and_says_why(desk: Desk, decision: str) -> None:
+    """The skip is the recorded reason."""
+    desk.decided(DAY, decision)
+    found = desk.tick("retrain_on_decision")
+    assert (requested(found), found.skip_message) == ([], "because of 2017-03-20")
 
 
-def test_a_broken_upstream_is_not_retrained_on(desk: Desk) -> None:
-    """A day of the week is blocked: retraining would make it worse, and the day is named."""
+def test_a_decision_is_read_once(desk: Desk) -> None:
+    """The cursor of the first tick hides its event from the second."""
+    desk.decided(DAY, "retrain")
+    first = desk.tick("retrain_on_decision")
+    second = desk.tick("retrain_on_decision", first.cursor)
+    assert (len(requested(first)), requested(second), second.skip_message) == (1, [], "no new decision")
+
+
+def test_a_day_that_was_blocked_since_the_decision_is_not_trained_on(desk: Desk) -> None:
+    """It was passed when the report was written and is blocked now: not started, and the day is named."""
+    desk.decided(DAY, "retrain")
     desk.judged(DAY - timedelta(days=3), "blocked", NOON + timedelta(hours=1))
-    desk.reported(DAY, "drift")
-    found = desk.tick("retrain_on_drift")
+    found = desk.tick("retrain_on_decision")
     assert requested(found) == []
-    assert "the upstream is broken (2017-03-17 not passed)" in found.skip_message
+    assert found.skip_message == "because of 2017-03-20; since then not passed: 2017-03-17"
+
+
+@pytest.mark.parametrize(
+    ("decision", "trigger", "names"),
+    [("retrain", "drift", ["input_drift"]), ("refuse", "quality", ["quality_degraded"]), ("nothing", "none", [])],
+)
+def test_what_asked_for_a_training_is_an_alert(
+    desk: Desk, caplog: pytest.LogCaptureFixture, decision: str, trigger: str, names: list[str]
+) -> None:
+    """Also when it was refused; nothing to do is no news."""
+    desk.decided(DAY, decision, trigger)
+    desk.tick("retrain_on_decision")
+    said = [json.loads(r.getMessage()) for r in caplog.records if r.name == "pipeline_assets.alerts"]
+    assert [alert["name"] for alert in said] == names
+    assert all(alert["details"] == {"day": "2017-03-20", "retraining": decision == "retrain"} for alert in said)
 
 
 def weekly(instance: dg.DagsterInstance) -> Any:
@@ -204,8 +204,8 @@ def test_weekly_training_is_as_of_the_newest_day_with_features(tmp_path: Path) -
 def test_what_runs_by_itself_is_known() -> None:
     """Six sensors and one schedule, Monday 07:00 in the shop's time; alerts and rollouts are on from the start."""
     sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or ()}
-    assert set(sensors) == {"new_day", "late_data", "retrain_on_drift", "alert_on_failure", "metrics", "rollout"}
+    assert set(sensors) == {"new_day", "late_data", "retrain_on_decision", "alert_on_failure", "metrics", "rollout"}
     assert {sensors["alert_on_failure"], sensors["metrics"], sensors["rollout"]} == {dg.DefaultSensorStatus.RUNNING}
-    assert [job.name for job in defs.resolve_sensor_def("retrain_on_drift").jobs] == ["retraining"]
+    assert [job.name for job in defs.resolve_sensor_def("retrain_on_decision").jobs] == ["retraining"]
     schedule = defs.resolve_schedule_def("weekly_training")
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 7 * * 1", "America/New_York")

@@ -35,6 +35,9 @@ MONITOR = {
     "monitoring/impressions",
     "monitoring/drift_report",
     "monitoring/quality_report",
+    "monitoring/skew_report",
+    "monitoring/slo_report",
+    "monitoring/retraining_decision",
 }
 JOBS = {
     "ingest": INGEST,
@@ -54,8 +57,8 @@ def names(keys: Iterable[dg.AssetKey]) -> set[str]:
 
 
 def test_the_graph_is_complete() -> None:
-    """8 feeds tables, 6 marts, 4 features, 2 + 2 for the model, 2 to deploy, 2 lists, 4 monitors: 30."""
-    assert len(KEYS) == 30
+    """8 feeds tables, 6 marts, 4 features, 2 + 2 for the model, 2 to deploy, 2 lists, 7 monitors: 33."""
+    assert len(KEYS) == 33
     assert names(KEYS) == INGEST | FEATURES | TRAINING | SERVE | MONITOR
 
 
@@ -110,4 +113,6 @@ def test_a_blocked_day_stops_what_depends_on_it_in_its_own_run() -> None:
         "impressions_are_whole",
         "inputs_do_not_drift",
         "quality_is_not_degraded",
+        "predictions_are_not_skewed",
+        "budgets_are_not_exhausted",
     }

@@ -16,7 +16,6 @@ import pytest
 from pipeline_assets.checks import models as checks
 from pipeline_assets.recommender.features import MODEL_FEATURES
 from pipeline_assets.resources.lake import Lake
-from pipeline_assets.resources.prediction_log_run import IMPRESSIONS, PREDICTION_LOG
 from pipeline_assets.resources.tracking import Tracking, Version
 from pipeline_assets.schemas.tables import RECOMMENDATIONS
 from pipeline_assets.schemas.validation import Verdict
@@ -228,47 +227,3 @@ def test_a_whole_bundle_is_live(lake: Lake, tmp_path: Path) -> None:
     assert outcome(checks.a_whole_bundle_is_live, lake) == PASSES_AND_BLOCKS
     damage(path)
     assert outcome(checks.a_whole_bundle_is_live, lake) == FAILS_AND_BLOCKS
-
-
-def test_answers_are_distinct(lake: Lake) -> None:
-    """No answer yet passes; one answer twice, or one without products, warns."""
-    check, table = checks.answers_are_distinct, checks.PREDICTION_LOG_TABLE
-    put(lake, table, schema=PREDICTION_LOG)
-    assert outcome(check, lake) == PASSES
-    put(lake, table, *[{"answer_id": "x", "product_ids": ["p1"]}] * 2, schema=PREDICTION_LOG)
-    assert outcome(check, lake) == WARNS
-    put(lake, table, {"answer_id": "x", "product_ids": []}, schema=PREDICTION_LOG)
-    assert outcome(check, lake) == WARNS
-
-
-def test_impressions_are_whole(lake: Lake) -> None:
-    """None yet passes, all labelled or none labelled passes; a place twice, or labels of some only, warns."""
-    check, table = checks.impressions_are_whole, checks.IMPRESSIONS_TABLE
-    first, second = ({"answer_id": "x", "rank": rank, "purchased": False} for rank in (1, 2))
-    unknown = [{**row, "purchased": None} for row in (first, second)]
-    put(lake, table, schema=IMPRESSIONS)
-    assert outcome(check, lake) == PASSES
-    for rows, expected in (
-        ([first, second], PASSES),
-        (unknown, PASSES),
-        ([first, first], WARNS),
-        ([first, unknown[1]], WARNS),
-    ):
-        put(lake, table, *rows, schema=IMPRESSIONS)
-        assert outcome(check, lake) == expected
-
-
-@pytest.mark.parametrize(
-    ("verdict", "expected"), [("ok", PASSES), ("watch", PASSES), ("drift", WARNS), ("unknown", WARNS)]
-)
-def test_inputs_do_not_drift(lake: Lake, verdict: str, expected: tuple[bool, bool, Any]) -> None:
-    """Unknown is not good."""
-    put(lake, checks.DRIFT_TABLE, {"verdict": verdict, "reasons": ["because"]})
-    assert outcome(checks.inputs_do_not_drift, lake) == expected
-
-
-@pytest.mark.parametrize(("verdict", "expected"), [("ok", PASSES), ("degraded", WARNS), ("unknown", WARNS)])
-def test_quality_is_not_degraded(lake: Lake, verdict: str, expected: tuple[bool, bool, Any]) -> None:
-    """Unknown is not good."""
-    put(lake, checks.QUALITY_TABLE, {"verdict": verdict, "reasons": ["because"]})
-    assert outcome(checks.quality_is_not_degraded, lake) == expected

@@ -1,9 +1,10 @@
 """Two days more arrive after the first run, one of them drifted, and nobody calls anything by hand but the ticks of a daemon.
 
 Saturday 03-18  the newest day of the first run, an ordinary one: its report is green and asks for nothing
-Sunday 03-19    prices x1.8 and everybody buys drinks: the report is red, sensor retrain_on_drift asks for one training,
-                which trains, evaluates, lets the gate decide, and publishes with whoever is champion
-afterwards      the same report asks for nothing a second time; Saturday is rebuilt and published again
+Sunday 03-19    everybody buys expensive drinks: the report is red, no sign of a fault, the decision is to retrain, and sensor
+                retrain_on_decision asks for one training, which trains, evaluates, lets the gate decide, and publishes with
+                whoever is champion
+afterwards      the same day asks for nothing a second time; Saturday is rebuilt and published again
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -38,6 +40,7 @@ class Story:
     runs: dict[str, Any] = field(default_factory=dict)
     online: dict[str, Mapping[str, list[Any]]] = field(default_factory=dict)
     digests: dict[str, dict[str, Any]] = field(default_factory=dict)
+    decisions: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def read_online(self, moment: str) -> None:
         """Keep every customer's online values of this moment."""
@@ -61,16 +64,18 @@ def story(first_run: FirstRun, tmp_path_factory: pytest.TempPathFactory) -> Iter
             return tick(pipeline.definitions, sensor, pipeline.instance, resources, cursor)
 
         story.ticks["nothing arrived"] = ask("new_day")
-        story.ticks["saturday reported"] = ask("retrain_on_drift")
+        story.ticks["saturday reported"] = ask("retrain_on_decision")
         seen = story.ticks["saturday reported"].cursor
 
         shop.deliver(SUNDAY, MONDAY, faults={SUNDAY: "drifted"})
         story.ticks["two days arrived"] = ask("new_day")
         story.runs["sunday"] = pipeline.execute("every_day", SUNDAY)
-        story.ticks["sunday reported"] = ask("retrain_on_drift", seen)
-        story.ticks["second tick"] = ask("retrain_on_drift", story.ticks["sunday reported"].cursor)
+        story.ticks["sunday reported"] = ask("retrain_on_decision", seen)
+        story.ticks["second tick"] = ask("retrain_on_decision", story.ticks["sunday reported"].cursor)
+        (story.decisions["sunday"],) = pipeline.lake.read("monitoring/retraining_decision", SUNDAY, SUNDAY).to_pylist()
         story.runs["retraining"] = pipeline.execute("retraining", SUNDAY)
-        story.ticks["after the training"] = ask("retrain_on_drift", seen)
+        story.runs["decided again"] = pipeline.materialize(SUNDAY, "monitoring/retraining_decision")
+        story.ticks["after the training"] = ask("retrain_on_decision", story.ticks["second tick"].cursor)
         story.ticks["one day left"] = ask("new_day")
 
         story.read_digests("first run")
@@ -98,7 +103,7 @@ def test_an_ordinary_day_is_green_and_asks_for_nothing(story: Story) -> None:
     """The sensor reads Saturday's report and skips with its verdict; no alert is sent."""
     assert story.pipeline.metadata("monitoring/drift_report", NEWEST)["verdict"] == "ok"
     assert requested(story.ticks["saturday reported"]) == []
-    assert "drift report of 2017-03-18 says ok" in story.ticks["saturday reported"].skip_message
+    assert "of 2017-03-18: drift report says ok" in story.ticks["saturday reported"].skip_message
     assert all(alert["details"]["day"] == "2017-03-19" for alert in story.inbox.alerts)
 
 
@@ -114,10 +119,13 @@ def test_the_drifted_day_turns_the_report_red(story: Story) -> None:
 
 
 def test_drift_asks_for_exactly_one_training(story: Story) -> None:
-    """Of the day, with the reason on the run and a key against double effects."""
+    """Of the day, with the reason on the run and a key against double effects; the decision is a row with its inputs."""
     (request,) = story.ticks["sunday reported"].run_requests
-    assert (request.partition_key, request.run_key) == ("2017-03-19", "drift-2017-03-19")
-    assert request.tags["reason"] == "drift report of 2017-03-19 says drift"
+    assert (request.partition_key, request.run_key) == ("2017-03-19", "retrain-2017-03-19")
+    reason = "drift on 2017-03-19: no sign of a broken upstream, and no training is too recent"
+    assert request.tags["reason"] == reason
+    assert '"drift": "drift"' in story.decisions["sunday"]["inputs"]
+    assert (story.decisions["sunday"]["decision"], story.decisions["sunday"]["reason"]) == ("retrain", reason)
 
 
 def test_drift_is_an_alert_on_the_webhook(story: Story) -> None:
@@ -130,13 +138,32 @@ def test_drift_is_an_alert_on_the_webhook(story: Story) -> None:
 def test_a_second_tick_asks_for_nothing(story: Story) -> None:
     """The cursor is behind the last report."""
     assert requested(story.ticks["second tick"]) == []
-    assert story.ticks["second tick"].skip_message == "no new drift report"
+    assert story.ticks["second tick"].skip_message == "no new decision"
 
 
 def test_cool_down_refuses_a_second_training(story: Story) -> None:
-    """The same report read again after the training, a lost cursor for example: refused with its reason."""
+    """Decided again after the training: refused with its reason, which is a record too."""
     assert requested(story.ticks["after the training"]) == []
     assert "a model was trained as of 2017-03-19: cool-down of 1 days" in story.ticks["after the training"].skip_message
+    assert story.pipeline.metadata("monitoring/retraining_decision", SUNDAY)["decision"] == "refuse"
+
+
+def test_the_four_reports_have_a_page_each(story: Story) -> None:
+    """Of Sunday: whole pages on disk, linked from the metadata; only the drift report is red."""
+    found = {
+        name: story.pipeline.metadata(f"monitoring/{name}_report", SUNDAY)
+        for name in ("drift", "skew", "quality", "slo")
+    }
+    pages = {name: Path(metadata["report"]).read_text() for name, metadata in found.items()}
+    assert all(page.startswith("<!doctype html>") and page.rstrip().endswith("</html>") for page in pages.values())
+    assert {name: metadata["verdict"] for name, metadata in found.items()} == {
+        "drift": "drift",
+        "skew": "ok",
+        "quality": "unknown",
+        "slo": "ok",
+    }
+    assert f"../evidently/{SUNDAY}.html" in pages["drift"]
+    assert (story.pipeline.settings.data_dir / "reports/evidently" / f"{SUNDAY}.html").exists()
 
 
 def test_the_training_used_the_newest_complete_week(story: Story) -> None:

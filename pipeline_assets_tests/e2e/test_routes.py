@@ -148,15 +148,14 @@ def sensor_new_day(pipeline: Pipeline) -> None:
     pipeline.execute(str(job), date.fromisoformat(str(day)), raise_on_error=False)
 
 
-def sensor_retrain_on_drift(pipeline: Pipeline) -> None:
-    """The day after a blocked one looks like drift: the sensor asks for a training, and it is made."""
-    report = dg.AssetMaterialization(
-        ["monitoring", "drift_report"], partition="2017-03-20", metadata={"verdict": "drift"}
-    )
+def sensor_retrain_on_decision(pipeline: Pipeline) -> None:
+    """A decision to retrain on the day after a blocked one: the sensor asks for a training, and it is made."""
+    found = {"decision": "retrain", "trigger": "drift", "reason": "drift"}
+    report = dg.AssetMaterialization(["monitoring", "retraining_decision"], partition="2017-03-20", metadata=found)
     seen = pipeline.instance.fetch_materializations(dg.AssetKey(["monitoring", "drift_report"]), limit=1).records
     pipeline.instance.report_runless_asset_event(report)
     resources = {"lake": pipeline.lake, "alerts": Alerts(webhook_url="")}
-    asked = tick(pipeline.definitions, "retrain_on_drift", pipeline.instance, resources, str(seen[0].storage_id))
+    asked = tick(pipeline.definitions, "retrain_on_decision", pipeline.instance, resources, str(seen[0].storage_id))
     for _, day in requested(asked):
         train(pipeline, date.fromisoformat(str(day)))
 
@@ -205,7 +204,7 @@ ROUTES: dict[Callable[[Pipeline], None], str] = {
     separate_run: f"features {BLOCKED}",
     marts_in_a_separate_run: f"marts {BLOCKED}",
     sensor_new_day: f"marts {ARRIVING_NEXT}",
-    sensor_retrain_on_drift: f"labels {REDELIVERED}",
+    sensor_retrain_on_decision: f"labels {REDELIVERED}",
     schedule_weekly_training: f"labels {REDELIVERED}",
     backfill: f"features {BLOCKED}",
     our_command_line: f"marts {BLOCKED}",

@@ -1,0 +1,184 @@
+"""Each kind of fault turns its own report red and no other: the reports on small lakes, through the functions that the assets call.
+
+Drift and skew of the online store on a whole shop are in e2e/test_closed_loop.py.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pytest
+
+from pipeline_assets.monitoring.quality import QualityPolicy
+from pipeline_assets.resources.decision_run import decide_for
+from pipeline_assets.resources.holdout import Door
+from pipeline_assets.resources.lake import Lake
+from pipeline_assets.resources.quality_run import quality_of
+from pipeline_assets.resources.skew_run import slate_skew
+from pipeline_assets.resources.slo_run import SLO_TABLE, frozen_by, slo_of
+from pipeline_assets.schemas.validation import Verdict
+from pipeline_assets.settings import Settings, load_settings
+
+DAY = date(2017, 3, 20)
+NOW = datetime(2017, 3, 21, 3, tzinfo=UTC)
+CUSTOMERS, DAYS = [f"c{n}" for n in range(4)], [DAY - timedelta(days=n) for n in range(60)]
+POLICY = QualityPolicy(min_customers=2)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings({"PIPELINE_DATA_DIR": str(tmp_path)})
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """Four customers who buy p1 and p2 every day; everybody is recommended them for three weeks, by model 1, promoted with an NDCG of 1."""
+    lake = Lake(root=str(tmp_path / "lake"))
+    lake.record_verdicts([Verdict("purchases", day, "passed", 8, 8, 0) for day in DAYS], "run", NOW)
+    rows = [
+        {"customer_id": c, "product_id": p, "event_date": day, "amount": 1.0, "quantity": 1.0, "order_id": f"{day}{c}"}
+        for day in DAYS
+        for c in CUSTOMERS
+        for p in ("p1", "p2")
+    ]
+    lake.replace_days("warehouse/fct_purchases", pyarrow.Table.from_pylist(rows), DAYS, "run")
+    recommend(lake, DAYS[:22], ["p1", "p2"])
+    old = DAY - timedelta(days=5)
+    summaries = json.dumps({"ranker": {"ndcg": 1.0}, "decayed frequency": {"ndcg": 1.0}})
+    put(lake, "evaluation/promotion", old, outcome="promote", version="1", champion_version="1")
+    put(lake, "evaluation/evaluation_report", old, summaries=summaries)
+    return lake
+
+
+def put(lake: Lake, table: str, day: date, **row: Any) -> None:
+    lake.replace_days(table, pyarrow.Table.from_pylist([{**row, "event_date": day}]), [day], "run")
+
+
+def recommend(lake: Lake, days: list[date], products: list[str], version: str = "1") -> None:
+    """These products for everybody on these days."""
+    rows = [
+        {"event_date": d, "customer_id": c, "rank": n, "product_id": p, "score": 1.0 / n, "model_version": version}
+        for d in days
+        for c in CUSTOMERS
+        for n, p in enumerate(products, 1)
+    ]
+    lake.replace_days("recommendations/daily", pyarrow.Table.from_pylist(rows), days, "run")
+
+
+def reports(lake: Lake, settings: Settings) -> dict[str, str]:
+    """Verdicts of quality, slates and service levels, in the order in which a run makes them."""
+    door = Door(lake, "monitoring", "run", NOW, None)
+    quality = quality_of(lake, DAY, settings, POLICY, "run", door, NOW).decision.verdict
+    slates = slate_skew(lake, DAY)
+    moved = "unknown" if slates is None else "skew" if slates.top_n_overlap < 0.5 else "ok"
+    return {"quality": quality, "slates": moved, "slo": slo_of(lake, DAY, settings, "run", NOW).verdict}
+
+
+GREEN = {"quality": "ok", "slates": "ok", "slo": "ok"}
+
+
+def test_a_good_day_is_green(lake: Lake, settings: Settings) -> None:
+    """Recommended and bought the same for weeks; a page each, and nothing is decided."""
+    assert reports(lake, settings) == GREEN
+    pages = sorted(
+        path.relative_to(settings.data_dir / "reports").as_posix() for path in settings.data_dir.rglob("*.html")
+    )
+    assert pages == ["quality/2017-03-20.html", "slo/2017-03-20.html"]
+    assert decide_for(lake, DAY, settings, "run", NOW)[1].kind == "nothing"
+
+
+def test_bad_recommendations_turn_quality_red(lake: Lake, settings: Settings) -> None:
+    """The same useless list for three weeks: quality alone is red, and asks for a training."""
+    recommend(lake, DAYS[:22], ["p9", "p8"])
+    assert reports(lake, settings) == GREEN | {"quality": "degraded"}
+    decision = decide_for(lake, DAY, settings, "run", NOW)[1]
+    assert (decision.kind, decision.trigger) == ("retrain", "quality")
+
+
+def test_a_weak_week_of_the_calendar_is_not_degraded(lake: Lake, settings: Settings) -> None:
+    """Half of what is bought is new to everybody: the yardstick of the same days falls as the recommendations do, and quality is ok."""
+    rows = [
+        {"customer_id": c, "product_id": p, "event_date": day, "amount": 1.0, "quantity": 1.0, "order_id": f"{day}{c}"}
+        for day in DAYS[:21]
+        for c in CUSTOMERS
+        for p in ("p1", f"new{day}")
+    ]
+    lake.replace_days("warehouse/fct_purchases", pyarrow.Table.from_pylist(rows), DAYS[:21], "run")
+    door = Door(lake, "monitoring", "run", NOW, None)
+    report = quality_of(lake, DAY, settings, POLICY, "run", door, NOW)
+    assert report.decision.verdict == "ok"
+    assert report.decision.value < 0.5  # against the 1.0 of the promotion it would be degraded
+
+
+def test_a_stopped_label_stream_is_unknown(lake: Lake, settings: Settings) -> None:
+    """The last twelve days have no verdict: quality is not known, which is not good; the day that is missing is the SLO's."""
+    empty = Lake(root=str(settings.data_dir / "other"))
+    for table in (
+        "warehouse/fct_purchases",
+        "recommendations/daily",
+        "evaluation/promotion",
+        "evaluation/evaluation_report",
+    ):
+        rows = lake.read(table)
+        empty.replace_days(table, rows, sorted(set(rows["event_date"].to_pylist())), "run")
+    empty.record_verdicts([Verdict("purchases", day, "passed", 8, 8, 0) for day in DAYS[12:]], "run", NOW)
+    assert reports(empty, settings) == GREEN | {"quality": "unknown"}
+
+
+def test_lists_that_jump_turn_skew_red(lake: Lake, settings: Settings) -> None:
+    """Today's batch of the same model shares nothing with yesterday's: its quality is not known before a week has passed."""
+    recommend(lake, [DAY], ["p9", "p8"])
+    assert reports(lake, settings) == GREEN | {"slates": "skew"}
+
+
+def test_another_model_may_move_the_lists(lake: Lake, settings: Settings) -> None:
+    """A promotion is no skew: slates of two models are not compared."""
+    recommend(lake, [DAY], ["p9", "p8"], version="2")
+    assert reports(lake, settings) == GREEN | {"slates": "unknown"}
+
+
+def test_a_used_up_budget_turns_service_levels_red_and_freezes(lake: Lake, settings: Settings) -> None:
+    """2 % of the values were skewed: the budget of 0.1 % is gone, and new models wait; days of before count too."""
+    figures = json.dumps({"values": 1_000, "mismatches": 20})
+    put(lake, "monitoring/skew_report", DAY, verdict="skew", reasons=["r"], figures=figures, recorded_at=NOW)
+    assert reports(lake, settings) == GREEN | {"slo": "exhausted"}
+    assert frozen_by(lake, DAY) == ("skew",)
+    later = slo_of(lake, DAY + timedelta(days=1), settings, "run", NOW)
+    assert later.frozen_by == ("skew",)
+    assert frozen_by(lake, DAY - timedelta(days=1)) == ()
+
+
+def test_a_missing_day_uses_a_budget_that_freezes_nothing(lake: Lake, settings: Settings) -> None:
+    """Four of the year's days without a verdict: timeliness is used up, and a new model may still come."""
+    for n in range(1, 5):
+        slo = slo_of(lake, DAY + timedelta(days=n), settings, "run", NOW)
+    assert (slo.verdict, slo.frozen_by) == ("exhausted", ())
+
+
+def test_on_the_wall_clock_late_is_bad(lake: Lake, tmp_path: Path) -> None:
+    """Passed at 03:00 UTC of the next day is in time (06:00 in New York is 10:00 UTC); at 11:00 UTC it is not.."""
+    wall = load_settings({"PIPELINE_DATA_DIR": str(tmp_path), "PIPELINE_CALENDAR__CLOCK": "wall"})
+
+    def bad() -> float:
+        slo_of(lake, DAY, wall, "run", NOW)
+        counts = json.loads(lake.read(SLO_TABLE, DAY, DAY)["figures"][0].as_py())["counts"]
+        return float(counts["timeliness"][1])
+
+    assert bad() == 0
+    lake.record_verdicts([Verdict("purchases", DAY, "passed", 8, 8, 0)], "run", NOW + timedelta(hours=8))
+    assert bad() == 1
+
+
+def test_an_unknown_indicator_is_an_error(lake: Lake, settings: Settings, tmp_path: Path) -> None:
+    """slo.toml promises what nothing measures."""
+    from pipeline_assets.recommender.errors import ConfigurationError
+
+    text = '[happiness]\nobjective = 0.9\nwindow_days = 28\nunit = "days"\nfreezes_promotion = false\n'
+    (tmp_path / "slo.toml").write_text(text)
+    chosen = settings.monitoring.model_copy(update={"slo_file": tmp_path / "slo.toml"})
+    with pytest.raises(ConfigurationError, match="happiness"):
+        slo_of(lake, DAY, settings.model_copy(update={"monitoring": chosen}), "run", NOW)

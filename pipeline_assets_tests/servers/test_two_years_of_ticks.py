@@ -1,0 +1,55 @@
+"""Sensors on an instance with two years of events: the cost of a tick does not grow with the past. Writing the events takes longer than reading them."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+
+from pipeline_assets.automation import SENSORS
+from pipeline_assets.definitions import defs
+from pipeline_assets.resources.alerts import Alerts
+from pipeline_assets.resources.lake import Lake
+from pipeline_assets.resources.sources import SourceResource
+from pipeline_assets.schemas.feeds import FEEDS
+from pipeline_assets.schemas.validation import Verdict
+from pipeline_assets_tests.ticks import tick
+
+DAYS = [date(2016, 1, 2) + timedelta(days=n) for n in range(730)]
+ASSETS = ("raw/purchases", "monitoring/retraining_decision")
+MOST_SECONDS = 5.0  # of CPU, a tick
+NOT_POLLED = {"alert_on_failure"}  # starts from the newest failure by itself, whatever was before
+
+
+class Arrived(SourceResource):
+    """A source that only says which days have arrived."""
+
+    def arrived_days(self) -> list[date]:
+        return DAYS
+
+    def changed_days(self, days: list[date]) -> dict[date, list[str]]:
+        return {}
+
+
+def test_a_tick_is_cheap(tmp_path: Path) -> None:
+    """730 days of events and verdicts; every sensor with its cursor at the very start, the worst case."""
+    found = {"decision": "refuse", "trigger": "none", "reason": "r", "verdict": "ok"}
+    spent = {}
+    with dg.DagsterInstance.ephemeral() as instance:  # on disk the events alone would take minutes to write
+        lake = Lake(root=str(tmp_path / "lake"))
+        for feed in FEEDS:
+            lake.record_verdicts([Verdict(feed, day, "passed", 1, 1, 0) for day in DAYS], "run", datetime.now(UTC))
+        for asset in ASSETS:
+            for day in DAYS[:-1]:
+                event = dg.AssetMaterialization(asset.split("/"), partition=str(day), metadata=found)
+                instance.report_runless_asset_event(event)
+        for sensor in SENSORS:
+            if sensor.name not in NOT_POLLED:
+                started = time.process_time()
+                tick(defs, sensor.name, instance, {"source": Arrived(), "lake": lake, "alerts": Alerts()})
+                spent[sensor.name] = round(time.process_time() - started, 2)
+    print(spent)
+    assert {"new_day", "late_data", "retrain_on_decision", "metrics"} <= set(spent)
+    assert {sensor: seconds for sensor, seconds in spent.items() if seconds >= MOST_SECONDS} == {}
