@@ -1,4 +1,4 @@
-"""`pipeline-assets release` and `audit`. Thin shells over resources/rollout_run.py and serving/audit.py."""
+"""`pipeline-assets release`, `audit` and `replay-answer`. Thin shells over resources/{rollout,passport}_run.py and serving/audit.py."""
 
 from __future__ import annotations
 
@@ -115,6 +115,43 @@ def audit_verify(arguments: argparse.Namespace) -> int:
     return 0 if found.broken_at is None else 1
 
 
+def replay_answer(arguments: argparse.Namespace) -> int:
+    """How an answer came to be: model, features by digest, candidates with their scores before and after rules, and the purchases behind each
+    product, down to their raw batch. It is computed again: exit code 0 when it is equal, 1 with the first difference."""
+    from pipeline_assets.cli import quiet
+    from pipeline_assets.resources.lake import local_lake
+    from pipeline_assets.resources.passport_run import trace
+
+    quiet()
+    settings = get_settings()
+    found = trace(settings, local_lake(settings.data_dir), arguments.answer)
+    line, difference = found.passport.line, found.passport.first_difference
+    if arguments.json:
+        parts = [{**asdict(part), "is_equal": part.is_equal} for part in found.passport.parts]
+        content = {"line": line, "parts": parts, "candidates": found.passport.candidates, "raw": found.raw}
+        print(json.dumps({**content, "first_difference": difference and difference.name}, indent=1, default=str))
+        return 0 if difference is None else 1
+    who = f"customer {line['customer_id']}" if line["customer_id"] else "a visitor"
+    print(f"{line['ts']} for {who}: release {line['release_id']}, {line['arm']}, bundle {line['bundle_id']}")
+    for part in found.passport.parts:
+        print(
+            f"{'equal' if part.is_equal else 'DIFFERS':8} {part.name}"
+            + ("" if part.is_equal else f": {part.recorded}; here {part.here}")
+        )
+    before = {product: score for product, score, _ in found.passport.candidates}
+    for product, score in zip(line["product_ids"], line["scores"], strict=True):
+        bought = found.raw[product]
+        newest = (
+            f", newest {bought[0]['event_date']}, event {bought[0]['event_id']} of batch {bought[0]['batch_id']}"
+            if bought
+            else ""
+        )
+        own = f"{before[product]:.4f}" if product in before else "not ranked"
+        print(f"  {product}: score {own}, after rules {score:.4f}; bought in {len(bought)} lines before{newest}")
+    print("equal: the same answer comes out again" if difference is None else f"DIFFERENT, first in {difference.name}")
+    return 0 if difference is None else 1
+
+
 def _named(release: Release) -> str:
     return f"release {release.id}, model {release.model_version} of {release.as_of}"
 
@@ -148,3 +185,9 @@ def add_verbs(verbs: Any) -> None:
     parser = actions.add_parser("verify", help="is it what was written?", description=audit_verify.__doc__)
     parser.add_argument("--json", action="store_true", help="machine-readable output")
     parser.set_defaults(function=audit_verify)
+    parser = verbs.add_parser(
+        "replay-answer", help="how an answer came to be, computed again", description=replay_answer.__doc__
+    )
+    parser.add_argument("answer", metavar="ANSWER_ID", help="answer_id of an answer of the API")
+    parser.add_argument("--json", action="store_true", help="machine-readable output, with all candidates and raw rows")
+    parser.set_defaults(function=replay_answer)

@@ -13,7 +13,13 @@ from datetime import UTC, datetime
 
 from fastapi import FastAPI
 
-from pipeline_assets.serving import http_errors, routes_events, routes_operations, routes_recommendations
+from pipeline_assets.serving import (
+    http_errors,
+    routes_events,
+    routes_operations,
+    routes_passport,
+    routes_recommendations,
+)
 from pipeline_assets.serving.access import Access, BodyLimit, check_scopes, describe_scopes
 from pipeline_assets.serving.config import ServingConfig
 from pipeline_assets.serving.metrics import Telemetry
@@ -61,7 +67,7 @@ def create_app(
     app.add_middleware(BodyLimit, most=config.max_body_bytes)
     app.add_middleware(Telemetry, metrics=service.metrics)  # outermost: what is refused is counted too
     http_errors.install(app)
-    for routes in (routes_recommendations, routes_events, routes_operations):
+    for routes in (routes_recommendations, routes_passport, routes_events, routes_operations):
         app.router.routes.extend(
             routes.router(service).routes
         )  # `include_router` wraps them: dearer, and not to be listed

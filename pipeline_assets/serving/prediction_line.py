@@ -8,11 +8,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
-from pipeline_assets.serving.answers import Answer, AskedFor, Live
+import numpy as np
+
+from pipeline_assets.serving.answers import Answer, AskedFor, Live, Moment
+from pipeline_assets.serving.behaviour import Event
 from pipeline_assets.serving.online import CustomerFeatures
+from pipeline_assets.serving.rules import Applied, Slate
+from pipeline_assets.settings_rules import RulesSettings
 
 PRICE = "product_price"
 
@@ -63,10 +68,42 @@ def asked_from(line: Mapping[str, Any]) -> AskedFor:
     return AskedFor(line["customer_id"], **kept)
 
 
-def line_of(live: Live, asked: AskedFor, answer: Answer, identifier: str, now: datetime) -> dict[str, Any]:
-    """The fields of a line. Prices of slates only while a rollout compares them."""
-    manifest = live.bundle.manifest
+def rules_digest(rules: RulesSettings) -> str:
+    """Digest of the shop's rules, as they were applied."""
+    return hashlib.sha256(rules.model_dump_json().encode()).hexdigest()[:16]
+
+
+def ranked_digest(ranked: Slate) -> str:
+    """Digest of what the model ranked, all of it: ids in their order, and their scores to the last bit."""
+    digest = hashlib.sha256("\n".join(product for product, _ in ranked).encode())
+    digest.update(np.array([score for _, score in ranked], dtype="<f8").tobytes())
+    return digest.hexdigest()[:16]
+
+
+def applied_fields(applied: Sequence[Applied]) -> list[list[Any]]:
+    """What rules did, as a line keeps it."""
+    return [[each.rule, each.product_id, each.before, each.after] for each in applied]
+
+
+def moment_from(line: Mapping[str, Any], rules: RulesSettings) -> Moment:
+    """The moment of a line, with the rules of today."""
+    recent = tuple(
+        Event(event_id, kind, line["customer_id"], product, datetime.fromisoformat(at))
+        for event_id, kind, product, at in line["recent"]
+    )
+    return Moment(datetime.fromisoformat(line["now"]), date.fromisoformat(line["today"]), rules, recent)
+
+
+def line_of(
+    live: Live, asked: AskedFor, answer: Answer, identifier: str, now: datetime, digest_of_rules: str
+) -> dict[str, Any]:
+    """The fields of a line. Prices of slates only while a rollout compares them.
+
+    `scores` are after the rules and recent behaviour, `scores_before` the model's own (null: the product was not ranked).
+    """
+    manifest, moment = live.bundle.manifest, answer.moment
     products = [product for product, _ in answer.slate]
+    before = dict(answer.ranked)
     return {
         "answer_id": identifier,
         "ts": now.isoformat(),
@@ -85,10 +122,17 @@ def line_of(live: Live, asked: AskedFor, answer: Answer, identifier: str, now: d
         "latency_ms": round(answer.latency_ms, 3),
         "product_ids": products,
         "scores": [score for _, score in answer.slate],
+        "scores_before": [before.get(product) for product in products],
+        "ranked": ranked_digest(answer.ranked) if answer.features else None,
+        "rules": digest_of_rules,
+        "applied": applied_fields(answer.applied),
         "price": mean_price(live, products) if live.rollout_id is not None else None,
         "asked": asked_fields(asked),
         "feature_ts": answer.feature_ts.isoformat() if answer.feature_ts else None,
         "features": feature_digests(answer.features) if answer.features else None,
+        "now": moment.now.isoformat() if moment else None,
+        "today": moment.today.isoformat() if moment else None,
+        "recent": [[e.event_id, e.kind, e.product_id, e.at.isoformat()] for e in moment.recent] if moment else [],
     }
 
 

@@ -32,8 +32,8 @@ from pipeline_assets.serving.breaker import Breaker, StoreUnavailable
 from pipeline_assets.serving.config import ServingConfig
 from pipeline_assets.serving.live import Releases
 from pipeline_assets.serving.metrics import Metrics
-from pipeline_assets.serving.online import OnlineFeatures, Remembered
-from pipeline_assets.serving.prediction_line import answer_id, line_of
+from pipeline_assets.serving.online import CustomerFeatures, OnlineFeatures, Remembered
+from pipeline_assets.serving.prediction_line import answer_id, line_of, rules_digest
 from pipeline_assets.serving.prediction_log import SHADOW, PredictionLog
 from pipeline_assets.serving.recent import Follower, Recent
 from pipeline_assets.serving.release_state import Release
@@ -81,6 +81,7 @@ class Service:
         )
         self.metrics.recent_events.set_function(lambda: self.recent.count)
         self.metrics.events_poll_age.set_function(lambda: monotonic() - self.follower.looked_at)
+        self._rules_digest = rules_digest(config.rules)
         self.in_flight = 0
         self._pool = ThreadPoolExecutor(config.threads, thread_name_prefix="answer")
         self._readers: dict[tuple[str, ...], Remembered] = {}
@@ -172,13 +173,21 @@ class Service:
         chance, now = uuid.uuid4().hex, self.wall()
         identifier = answer_id(now, chance)
         self.metrics.answered(answer, live.bundle.manifest.model_version)
-        self.log.append(now.date().isoformat(), line_of(live, asked, answer, identifier, now))
+        self.log.append(now.date().isoformat(), line_of(live, asked, answer, identifier, now, self._rules_digest))
         trial, is_drawn = self.releases.trial, int(chance[-8:], 16) / 2**32 < self.config.shadow_share
         if trial is not None and is_drawn and answer.features is not None and not answer.failed:
             is_candidate = answer.arm == "stable"
             other = trial.candidate if is_candidate else self.releases.live or live
             self.shadow.put(Job(identifier, asked, answer, other, is_candidate))
         return identifier
+
+    def features_of(self, live: Live, customer_id: str) -> CustomerFeatures | None:
+        """A customer's features as the online store has them now; None if it does not answer."""
+        try:
+            with self.breaker:
+                return self._reader(live).read(customer_id)
+        except StoreUnavailable:
+            return None
 
     def _again(self, job: Job) -> Answer:
         shown = job.shown

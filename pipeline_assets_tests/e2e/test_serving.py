@@ -308,7 +308,7 @@ def test_prediction_log_has_one_line_per_answer(tmp_path: Path) -> None:
     assert lines[0].keys() == {
         "answer_id", "ts", "customer_id", "customer_kind", "arm", "rollout_id", "release_id", "model_version", "model_digest",
         "bundle_id", "as_of", "fallback_level", "fallback_reason", "failed", "latency_ms", "product_ids", "scores", "price",
-        "asked", "feature_ts", "features",
+        "asked", "feature_ts", "features", "scores_before", "ranked", "rules", "applied", "now", "today", "recent",
     }  # fmt: skip
     assert lines[0]["product_ids"] == tiny.RANKED
     assert lines[0]["scores"] == [item["score"] for item in answers[0]["items"]]
