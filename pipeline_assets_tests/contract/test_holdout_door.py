@@ -19,7 +19,6 @@ READERS = {
     "pipeline_assets/resources/training_data.py": (1, "behind `sellable_purchases` (known days only) and `window_purchases` (wants a door)"),
     "pipeline_assets/resources/monitoring_run.py": (1, "drift looks at the rows of its own day"),
     "pipeline_assets/resources/quality_run.py": (1, "realised quality enters the door before it reads"),
-    "pipeline_assets/resources/monitoring_run.py": (2, "drift looks at the rows of its own day, and realised quality enters the door before it reads"),
     "pipeline_assets/resources/passport_run.py": (1, "rows up to the day of the features that an answer was made from"),
     "pipeline_assets/resources/snapshots.py": (3, "marts up to the as-of day: features know nothing else"),
 }  # fmt: skip
