@@ -8,6 +8,7 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from pipeline_assets.recommender.judging import CHALLENGER, CHAMPION, Facts, Judged, judge_week
 from pipeline_assets.recommender.promotion import Decision, GatePolicy, decide
@@ -83,6 +84,7 @@ def test_first_model_that_learned_is_promoted() -> None:
     assert gate(scores("good"), None).outcome == "promote"
 
 
+@pytest.mark.ml_test("I4", control=True)
 def test_model_trained_on_shuffled_labels_is_rejected() -> None:
     """Degraded: it knows nothing, loses to the champion, and is no better than a guess."""
     decision = gate(scores("shuffled"), scores("good"))
@@ -99,6 +101,7 @@ def test_same_model_again_is_rejected() -> None:
     assert "grow by more than 0.0000" in decision.changes[0]
 
 
+@pytest.mark.ml_test("I4")
 def test_better_model_is_promoted_and_the_worse_one_is_not() -> None:
     """The champion learned from a blurred signal; exchanged, the same pair is rejected."""
     assert gate(scores("good"), scores("blurred")).outcome == "promote"

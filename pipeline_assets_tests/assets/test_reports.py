@@ -81,6 +81,7 @@ def reports(lake: Lake, settings: Settings) -> dict[str, str]:
 GREEN = {"quality": "ok", "slates": "ok", "slo": "ok"}
 
 
+@pytest.mark.ml_test("Mo7")
 def test_a_good_day_is_green(lake: Lake, settings: Settings) -> None:
     """Recommended and bought the same for weeks; a page each, and nothing is decided."""
     assert reports(lake, settings) == GREEN
@@ -91,6 +92,7 @@ def test_a_good_day_is_green(lake: Lake, settings: Settings) -> None:
     assert decide_for(lake, DAY, settings, "run", NOW)[1].kind == "nothing"
 
 
+@pytest.mark.ml_test("Mo7", control=True)
 def test_bad_recommendations_turn_quality_red(lake: Lake, settings: Settings) -> None:
     """The same useless list for three weeks: quality alone is red, and asks for a training."""
     recommend(lake, DAYS[:22], ["p9", "p8"])

@@ -78,6 +78,7 @@ def test_the_lock_satisfies_setup_cfg(requirement: Requirement) -> None:
     )
 
 
+@pytest.mark.ml_test("Mo1")
 def test_what_is_installed_is_what_is_locked() -> None:
     """The environment these tests run in has the locked versions of what the product needs to run."""
     locked = pins()
@@ -114,6 +115,7 @@ def test_no_file_names_a_registry_host() -> None:
         ("-e .", "not a pin"),
     ],
 )
+@pytest.mark.ml_test("Mo1", control=True)
 def test_a_loose_line_is_found(line: str, fault: str) -> None:
     """Negative control: each way to be loose is named; a proper entry is not."""
     good = "# comment\nagate==1.9.1 \\\n    --hash=sha256:" + "0" * 64 + " \\\n    --hash=sha256:" + "1" * 64 + "\n"

@@ -78,6 +78,39 @@ def test_a_renamed_metric_is_found() -> None:
     assert unknown(["rate(serving_requests_count[5m]) > pipeline_rows"], known()) == {"serving_requests_count"}
 
 
+DASHBOARDS = ROOT / "deploy/grafana"
+
+
+def queries(board: str) -> list[str]:
+    """Every PromQL expression of a dashboard."""
+    return [target["expr"] for panel in json.loads(board)["panels"] for target in panel.get("targets", [])]
+
+
+def test_dashboards_name_metrics_that_exist() -> None:
+    """Every query of every panel, in panels that have one."""
+    for path in sorted(DASHBOARDS.glob("*.json")):
+        found = queries(path.read_text())
+        assert len(found) >= 15, path.name
+        assert unknown(found, known()) == set(), path.name
+        assert all(METRIC.search(query) for query in found), path.name
+
+
+def test_the_committed_dashboards_are_what_the_script_builds() -> None:
+    """`python -m deploy.grafana.build` after a change of it."""
+    from deploy.grafana.build import DASHBOARDS as builders
+
+    assert {name: build() for name, build in builders.items()} == {
+        path.name: path.read_text() for path in DASHBOARDS.glob("*.json")
+    }
+
+
+def test_a_panel_of_a_metric_that_is_gone_is_found() -> None:
+    """Negative control: a dashboard whose metric was renamed in the code."""
+    board = (DASHBOARDS / "serving.json").read_text().replace("serving_in_flight", "serving_busy")
+    assert unknown(queries(board), known()) == {"serving_busy"}
+
+
+@pytest.mark.ml_test("D5")
 def test_no_person_and_no_product_is_a_label() -> None:
     """R60: ids as labels would be personal data in a system that keeps them for weeks, and a series for each."""
     labels = exposed()

@@ -118,6 +118,7 @@ def test_dbt_sources_are_the_feeds() -> None:
     assert {table["name"] for table in source["tables"]} == {*FEEDS, "run_window"}
 
 
+@pytest.mark.ml_test("D1")
 def test_feature_tables_are_the_feature_lists() -> None:
     """The lake's schemas hold the key, the features of the one declaration in its order, and when they were known."""
     assert FEATURE_TABLES["customer"].names == ["customer_id", *CUSTOMER_FEATURES, *STAMP]
@@ -194,6 +195,7 @@ def test_feature_store_yaml_of_other_settings_differs(tmp_path: Path) -> None:
     assert yaml.safe_load(absolute) != feast_options(load_settings({"PIPELINE_DATA_DIR": str(tmp_path)}))
 
 
+@pytest.mark.ml_test("D1", control=True)
 def test_a_drifted_select_is_found() -> None:
     """Negative control: a renamed, an added and a swapped column each change what the select puts out."""
     sql = "{{ by_day() }}\nwith x as (select hidden from {{ ref('y') }})\nselect a.customer_id, sum(amount) as amount from x as a"

@@ -67,6 +67,7 @@ def check(result: dg.ExecuteInProcessResult, name: str) -> dg.AssetCheckEvaluati
     return found
 
 
+@pytest.mark.ml_test("I3", control=True)
 def test_missing_column_is_named(pipeline: Pipeline) -> None:
     """Culprit: the column and the file; found: the columns there are; wanted: amount; fix: deliver or map it."""
     text = failure(land(pipeline, MISSING_COLUMN))

@@ -100,6 +100,7 @@ def test_holdout(run: Callable[..., tuple[int, str]]) -> None:
     assert (code, json.loads(out)["reads"]) == (0, {})
 
 
+@pytest.mark.ml_test("I5")
 def test_explain(run: Callable[..., tuple[int, str]], first_choice: tuple[str, str]) -> None:
     """The first recommendation of a customer: rank 1, and contributions that add up to its score."""
     (command,) = commands_of("test_explain")
@@ -113,6 +114,7 @@ def test_explain(run: Callable[..., tuple[int, str]], first_choice: tuple[str, s
     assert "number 1 of" in found["merchant"]
 
 
+@pytest.mark.ml_test("I5", control=True)
 def test_explain_says_why_not(run: Callable[..., tuple[int, str]], first_choice: tuple[str, str]) -> None:
     """The bag is bought by everybody and not sellable; a product that does not exist is not in the catalogue. Exit code 1."""
     (command,) = commands_of("test_explain")
@@ -140,6 +142,7 @@ def changed(shop: Shop) -> str:
 
 
 @pytest.mark.usefixtures("changed")
+@pytest.mark.ml_test("I1")
 def test_reproduce(run: Callable[..., tuple[int, str]]) -> None:
     """From the recorded versions everything is equal, whatever happened since: trees, slates, and the recommendations that were published."""
     (command,) = commands_of("test_reproduce")
@@ -150,6 +153,7 @@ def test_reproduce(run: Callable[..., tuple[int, str]]) -> None:
     assert compared[-4:] == ["training set", "trees", "slates", "published slates"]
 
 
+@pytest.mark.ml_test("I1", control=True)
 def test_reproduce_names_the_input_that_changed(run: Callable[..., tuple[int, str]], changed: str) -> None:
     """From the newest versions, the changed day is the first difference: recorded and found digests are told."""
     (command,) = commands_of("test_reproduce")

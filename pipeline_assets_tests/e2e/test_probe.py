@@ -148,6 +148,7 @@ def release(url: str, bundle: Path, version: str) -> None:
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda make: make.__name__)
+@pytest.mark.ml_test("Mo6", control=True)
 def test_bad_bundle_is_refused_and_the_old_one_serves(
     server: tuple[str, TestClient], tmp_path: Path, caplog: pytest.LogCaptureFixture, bad: Callable[[Path], Path]
 ) -> None:
@@ -163,6 +164,7 @@ def test_bad_bundle_is_refused_and_the_old_one_serves(
     assert (answer.status_code, answer.json()["model_version"]) == (200, "m0")
 
 
+@pytest.mark.ml_test("Mo6")
 def test_good_bundle_is_accepted(tmp_path: Path) -> None:
     """One warm-up request, answered as recorded."""
     directory, manifest = tiny.write(tmp_path)

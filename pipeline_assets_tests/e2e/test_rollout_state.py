@@ -208,6 +208,7 @@ def back(engine: sa.Engine, reason: str = "it is bad") -> Release:
 
 
 @BOTH
+@pytest.mark.ml_test("I7")
 def test_rollback_goes_to_the_model_before_and_back_again(engine: sa.Engine) -> None:
     """v1 on days 5 and 6, v2 on 7 and 8: back to the newest day of v1; a rollback of that to the newest of v2."""
     give(engine, "1", 5)
@@ -221,6 +222,7 @@ def test_rollback_goes_to_the_model_before_and_back_again(engine: sa.Engine) -> 
     assert (last.action, last.actor, "it is bad" in last.reason) == ("rollback", "anna", True)
 
 
+@pytest.mark.ml_test("I7", control=True)
 def test_a_model_that_was_rolled_back_does_not_come_again_by_itself(engine: sa.Engine) -> None:
     """The nightly bundle of the bad model is refused; the next day of the good one is live."""
     give(engine, "1", 5)

@@ -59,6 +59,7 @@ def asset_key(name: str) -> dg.AssetKey:
     return dg.AssetKey(name.split("/"))
 
 
+@pytest.mark.ml_test("I3")
 def test_every_check_ran_and_passed(pipeline: Pipeline) -> None:
     """The newest evaluation of each check, dbt's tests included; blocking ones without exception."""
     never, failed = [], []

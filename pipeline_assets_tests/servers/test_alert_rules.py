@@ -185,6 +185,7 @@ def test_scenarios_of_days_do_too(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.ml_test("Mo4", control=True)
 def test_every_alert_is_seen_firing() -> None:
     """No rule without a fault that sets it off; that it is silent otherwise the healthy scenarios show."""
     fired = set().union(*(firing for _, _, firing in (SCENARIOS | SLOW_SCENARIOS).values()))

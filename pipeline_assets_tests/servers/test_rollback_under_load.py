@@ -17,6 +17,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return experiment(Shop(tmp_path_factory.mktemp("shop")), [("reversed", "canary")])
 
 
+@pytest.mark.ml_test("I6", control=True)
 def test_the_sabotaged_model_is_rolled_back(found: dict[str, Any]) -> None:
     """It answered real requests first; a guardrail that knows slates named it; it is gone within the goals."""
     (shipped,) = found["shipped"]
@@ -32,6 +33,7 @@ def test_no_request_failed(found: dict[str, Any]) -> None:
     assert found["load"]["failed"] == 0
 
 
+@pytest.mark.ml_test("I6")
 def test_a_good_model_is_promoted_by_its_evidence(found: dict[str, Any]) -> None:
     """Shadow, canary, full: each step from what the log says."""
     assert found["steps"] == ["canary 25%", "full 100%"]

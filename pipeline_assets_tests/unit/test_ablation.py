@@ -29,6 +29,7 @@ def test_groups_follow_from_names() -> None:
         feature_groups(("weather",))
 
 
+@pytest.mark.ml_test("I2", control=True)
 def test_model_without_its_signal_does_not_use_it_and_ranks_by_chance() -> None:
     """The only useful feature is left out: no split on it, and the score does not move when it does."""
     parts = [without(part, [tiny.SIGNAL]) for part in tiny.parts()]

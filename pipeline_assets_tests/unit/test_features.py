@@ -105,11 +105,13 @@ def crowded(world: Mapping[str, pd.DataFrame]) -> scenario.Feeds:
         pytest.param(crowded, id="crowded"),
     ],
 )
+@pytest.mark.ml_test("D7")
 def test_rows_after_as_of_change_no_bit(tables: Tables, future: Future) -> None:
     """Whatever happens after AS_OF, customer, product and packed pair features stay as they are."""
     assert_same_bits(computed(future(scenario.feeds())), tables)
 
 
+@pytest.mark.ml_test("D7", control=True)
 def test_a_row_on_as_of_does_change_features(tables: Tables) -> None:
     """The test above is not blind: the same crowd one day earlier is known."""
     world = crowded(scenario.feeds())

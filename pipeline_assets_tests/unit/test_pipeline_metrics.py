@@ -94,6 +94,7 @@ def test_budgets_and_freeze(lake: Lake, settings: Settings) -> None:
     assert found["pipeline_promotion_frozen"] == 1
 
 
+@pytest.mark.ml_test("Mo4")
 def test_the_age_of_the_champion(lake: Lake, settings: Settings) -> None:
     """Version 1 was trained nine days ago; the model of today was rejected, so it is still the champion."""
     old = DAY - timedelta(days=9)

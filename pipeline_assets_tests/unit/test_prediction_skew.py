@@ -61,6 +61,7 @@ def test_answers_that_cannot_be_computed_again_are_left_out() -> None:
     assert (found.compared, math.isnan(found.overlap)) == (0, True)
 
 
+@pytest.mark.ml_test("Mo3")
 def test_all_as_it_should_be() -> None:
     """One wrong value or answer of a thousand is allowed."""
     assert skew_decision(features(1), answers(1), SLATES, POLICY).verdict == "ok"
@@ -75,6 +76,7 @@ def test_all_as_it_should_be() -> None:
         ((features(0), answers(0), ScoreSkew(0.3, 0.9, 100, 0.2, 0.2, 0.1)), "PSI of scores 0.3000"),
     ],
 )
+@pytest.mark.ml_test("Mo3", control=True)
 def test_each_part_alone_turns_it_red(parts: tuple[SkewResult, AnswerSkew, ScoreSkew], word: str) -> None:
     """0.2 % of the values, of the answers; lists that moved; scores that moved. The first reason is the culprit."""
     decision = skew_decision(*parts, POLICY)

@@ -30,6 +30,7 @@ def judge(
     return decide(challenger, champion, baselines or {"personal": frame(0.25)}, POLICY, 1, Evidence(0.2))
 
 
+@pytest.mark.ml_test("M5")
 def test_first_model_that_beats_every_baseline_is_promoted() -> None:
     """0.28 against 0.25 and 0.26, the same for every customer: lower bounds +0.03 and +0.02."""
     decision = judge(frame(0.28), personal=frame(0.25), tifu=frame(0.26))
@@ -38,6 +39,7 @@ def test_first_model_that_beats_every_baseline_is_promoted() -> None:
     assert decision.comparisons["is_passed"].all()
 
 
+@pytest.mark.ml_test("M5", control=True)
 def test_first_model_that_loses_to_one_baseline_is_rejected() -> None:
     """Beating popularity does not help against TIFU at 0.29."""
     decision = judge(frame(0.28), popularity=frame(0.10), tifu=frame(0.29))
@@ -126,6 +128,7 @@ def test_weeks_of_one_customer_are_not_more_customers() -> None:
 
 
 @pytest.mark.parametrize("coverage", [0.001, 0.0, float("nan")])
+@pytest.mark.ml_test("M7", control=True)
 def test_collapsed_coverage_is_rejected(coverage: float) -> None:
     """A good NDCG with the same few products for everybody; an unknown coverage does not pass either."""
     decision = decide(frame(0.30), None, {"personal": frame(0.25)}, POLICY, 1, Evidence(coverage))

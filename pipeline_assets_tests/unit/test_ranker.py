@@ -72,6 +72,7 @@ def rows() -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
+@pytest.mark.ml_test("I2")
 def test_learns_what_is_bought(model: Trained) -> None:
     """NDCG@10 on the later week is near 1 and the one informative feature has nearly all of the gain."""
     assert max(model.curve) > 0.9
@@ -206,6 +207,7 @@ def bundle(directory: Path, model: Trained) -> Bundle:
     return load_bundle(directory, tiny_bundle.TRUSTED)
 
 
+@pytest.mark.ml_test("Mo5")
 def test_batch_and_serving_give_the_same_bits(model: Trained, tmp_path: Path) -> None:
     """rank_customers on all customers at once = Bundle.rank one by one: order and scores, ties included."""
     frame, served = rows(), bundle(tmp_path / "m1-2017-02-19", model)
@@ -262,6 +264,7 @@ def test_nobody_with_candidates_is_refused(model: Trained) -> None:
         rank_customers(model.booster, frame, catalogue(), k=5, threads=1)
 
 
+@pytest.mark.ml_test("Mo5", control=True)
 def test_score_that_is_not_finite_is_refused() -> None:
     """A broken model must not fill slates."""
 

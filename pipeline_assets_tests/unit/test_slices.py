@@ -68,6 +68,7 @@ def test_recall_by_group_divides_by_the_targets_of_the_group() -> None:
     assert found["recall"].to_dict() == {("BAKERY", "ann"): 1.0, ("DAIRY", "ann"): 0.5, ("DAIRY", "bob"): 1.0}
 
 
+@pytest.mark.ml_test("M6", control=True)
 def test_slice_below_its_baseline_is_found_behind_a_better_mean() -> None:
     """Better for x by 0.10 and worse for y by 0.02, for everybody: y is below, x is not."""
     found = judged(frame(x=0.4, y=0.2), counter=frame(x=0.3, y=0.22)).set_index("slice")
@@ -81,6 +82,7 @@ def test_each_slice_has_its_own_strongest_baseline() -> None:
     assert found["baseline"].tolist() == ["counter", "popularity"]
 
 
+@pytest.mark.ml_test("M6")
 def test_noise_is_not_below() -> None:
     """Worse by 0.001 on average with differences of +-0.1 from customer to customer."""
     challenger, baseline = frame(x=0.3), frame(x=0.301)

@@ -49,6 +49,7 @@ def test_first_trial_is_the_defaults(tried: list[RankerParams]) -> None:
     assert tried == [RankerParams()]
 
 
+@pytest.mark.ml_test("M3")
 def test_two_trials_return_the_better_one(tried: list[RankerParams]) -> None:
     """The answer is one of what was tried, and the second differs from the defaults."""
     best = run(trials=2)

@@ -90,6 +90,7 @@ OPTIONAL = [(feed, name) for feed, name, nullable in COLUMNS if nullable]
 
 
 @pytest.mark.parametrize("feed", FEEDS)
+@pytest.mark.ml_test("Mo2")
 def test_good_rows_pass_unchanged(feed: str) -> None:
     """Ten of ten rows are valid and the very same; nothing is quarantined."""
     result = checked(feed, good(feed))
@@ -181,6 +182,7 @@ def test_same_key_on_another_day_is_not_a_repeat() -> None:
 
 
 @pytest.mark.parametrize(("bad", "status"), [(2, "passed"), (3, "blocked")])
+@pytest.mark.ml_test("Mo2", control=True)
 def test_day_is_blocked_above_the_allowed_share(bad: int, status: str) -> None:
     """2 of 10 are 20 %, which is allowed; 3 are not."""
     assert verdict("purchases", with_values("purchases", "quantity", *[0.0] * bad)).status == status
