@@ -17,6 +17,7 @@ from pipeline_assets.recommender.packing import pack
 from pipeline_assets.serving.app import create_app
 from pipeline_assets.serving.config import ServingConfig
 from pipeline_assets.serving.online import CustomerFeatures
+from pipeline_assets.serving.probe import question
 from pipeline_assets.serving.release_state import open_state, record_live
 from pipeline_assets.serving.service import Service
 from pipeline_assets_tests import tiny_bundle as tiny
@@ -82,6 +83,12 @@ class World:
         config = ServingConfig(self.url, self.root / "log", public_keys=[tiny.trust(self.root)], **limits)
         app = create_app(config, connect=self.connect, wall=lambda: NOW, monotonic=lambda: self.seconds)
         return TestClient(app, raise_server_exceptions=False)
+
+    def quick(self, **limits: Any) -> TestClient:
+        """`client` with the probe's questions asked in this process, 1.5 CPU s less: for tests that are not about the probe."""
+        client = self.client(**limits)
+        service_of(client).releases._check = question
+        return client
 
     def connect(self, names: Sequence[str]) -> Store:
         assert tuple(names) == tiny.FEATURES.customer

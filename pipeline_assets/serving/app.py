@@ -18,6 +18,7 @@ from pipeline_assets.serving import (
     routes_events,
     routes_operations,
     routes_passport,
+    routes_products,
     routes_recommendations,
 )
 from pipeline_assets.serving.access import Access, BodyLimit, check_scopes, describe_scopes
@@ -61,13 +62,14 @@ def create_app(
         lifespan=lifespan,
         redoc_url=None,
         swagger_ui_oauth2_redirect_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # OpenTelemetry; /metrics says it
     )
     app.state.service = service
     app.state.access = Access(config.keys, config.keys_file, wall, monotonic)
     app.add_middleware(BodyLimit, most=config.max_body_bytes)
     app.add_middleware(Telemetry, metrics=service.metrics)  # outermost: what is refused is counted too
     http_errors.install(app)
-    for routes in (routes_recommendations, routes_passport, routes_events, routes_operations):
+    for routes in (routes_recommendations, routes_passport, routes_products, routes_events, routes_operations):
         app.router.routes.extend(
             routes.router(service).routes
         )  # `include_router` wraps them: dearer, and not to be listed

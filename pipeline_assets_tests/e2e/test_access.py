@@ -78,7 +78,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A process with keys and a live bundle."""
     world = World(tmp_path_factory.mktemp("access"))
     world.release()
-    with world.client(keys=KEYS) as client:
+    with world.quick(keys=KEYS) as client:
         service_of(client).releases.refresh()
         yield client
 
@@ -233,7 +233,7 @@ def test_rate_of_a_key_is_its_own(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.release()
     keys = (key_of("slow", "read", requests_per_second=0.25), key_of("fast", "read"))
-    with world.client(keys=keys) as client:
+    with world.quick(keys=keys) as client:
         service_of(client).releases.refresh()
         assert client.get(URL.format("c1"), headers=bearing("slow")).status_code == 200
         refused = client.get(URL.format("c1"), headers=bearing("slow"))
@@ -263,7 +263,7 @@ def test_a_key_is_written_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     world.release()
     keys = (KeySettings(name="canary", sha256=hashed(CANARY), scopes=("read",)),)
     config = ServingConfig(world.url, tmp_path / "log", keys=keys)
-    with caplog.at_level(logging.DEBUG), world.client(keys=keys) as client:
+    with caplog.at_level(logging.DEBUG), world.quick(keys=keys) as client:
         service_of(client).releases.refresh()
         header = {"Authorization": f"Bearer {CANARY}"}
         texts = [client.get(URL.format("c1"), headers=header).text]

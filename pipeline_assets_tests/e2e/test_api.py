@@ -11,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from pipeline_assets.serving.api_models import Batch, ErrorBody, Recommendations
+from pipeline_assets.serving.routes_products import Product, Products
 from pipeline_assets.settings_rules import RulesSettings
 from pipeline_assets_tests import tiny_bundle as tiny
 from pipeline_assets_tests.api_world import URL, Store, World, products, service_of
@@ -24,7 +25,7 @@ def served(root: Path, store: Store | None = None, **config: Any) -> Iterator[Te
     """A process with a live bundle and this configuration."""
     world = World(root, store or Store())
     world.release()
-    with world.client(**config) as client:
+    with world.quick(**config) as client:
         service_of(client).releases.refresh()
         yield client
 
@@ -93,7 +94,7 @@ def test_popular_within_a_filter_goes_by_sales(tmp_path: Path) -> None:
     frame = tiny.contents().products.rename(columns={"product_orders": "product_orders_28d"})
     world = World(tmp_path)
     world.release(features=features, text=text, products=frame)
-    with world.client() as client:
+    with world.quick() as client:
         service_of(client).releases.refresh()
         answer = client.get("/v1/recommendations", params={"category": "SOAP"}).json()
         assert products(answer) == ["p3", "p5"]
@@ -222,11 +223,27 @@ def test_recently_bought_reads_the_features(tmp_path: Path) -> None:
     rules = RulesSettings.model_validate({"recently_bought": [{"level": "product", "days": 3}]})
     world = World(tmp_path)
     world.release(features=features, text=tiny.model_text().replace("pair_days", "pair_days_since_last"))
-    with world.client(rules=rules) as client:
+    with world.quick(rules=rules) as client:
         service_of(client).releases.refresh()
         answer = asked(client, customer_id="c1", explain=True)
     assert products(answer) == ["p3", "p1"]
     assert effects(answer)[0] == ("recently_bought: product, 3 days", "p2", 1, None)
+
+
+def test_products_are_what_the_bundle_knows(client: TestClient) -> None:
+    """p4 has no attributes and no price; an unknown one is listed as such, alone it is a 404; ids are checked like any."""
+    known = client.get("/v1/products/p4").json()
+    Product.model_validate(known)
+    assert known == {
+        "product_id": "p4", "department": None, "category": None, "type": None, "brand": "Private",
+        "features": {"product_price": None, "product_orders": 2.0},
+    }  # fmt: skip
+    found = client.post("/v1/products", json={"product_ids": ["p2", "gone", "p4"]}).json()
+    Products.model_validate(found)
+    assert ([p["product_id"] for p in found["products"]], found["unknown"]) == (["p2", "p4"], ["gone"])
+    assert client.get("/v1/products/gone").status_code == 404
+    assert client.get("/v1/products/%00").status_code == 422
+    assert client.post("/v1/products", json={"product_ids": []}).status_code == 422
 
 
 def test_default_rules_change_no_answer(client: TestClient) -> None:

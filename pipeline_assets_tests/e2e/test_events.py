@@ -53,7 +53,7 @@ def world(tmp_path: Path) -> World:
 @pytest.fixture
 def client(world: World) -> Iterator[TestClient]:
     """A process with a live bundle and an event store of its own."""
-    with world.client() as client:
+    with world.quick() as client:
         service_of(client).releases.refresh()
         yield client
 
@@ -107,11 +107,11 @@ def test_memory_is_bounded_and_forgets_who_was_quiet_longest() -> None:
 
 def test_restart_knows_what_was_sent(world: World) -> None:
     """A new process reads the store from its beginning."""
-    with world.client() as client:
+    with world.quick() as client:
         service_of(client).releases.refresh()
         post(client, event(1))
         told = scores(client)
-    with world.client() as client:
+    with world.quick() as client:
         service_of(client).releases.refresh()
         service_of(client).follower.look()
         assert scores(client) == told
@@ -129,7 +129,7 @@ def test_purchases_of_a_new_customer_come_first(client: TestClient) -> None:
 def test_purchase_is_recently_bought_at_once(world: World) -> None:
     """With the rule, what was bought a moment ago is left out of the next answer, of the ranker's and of the batch's."""
     rules = RulesSettings.model_validate({"recently_bought": [{"level": "product", "days": 3}]})
-    with world.client(rules=rules) as client:
+    with world.quick(rules=rules) as client:
         service_of(client).releases.refresh()
         post(client, event(1, product="p2", kind="purchase"), event(2, product="p5", kind="purchase"))
         assert products(client.get(URL.format("c1")).json()) == ["p4", "p3", "p1"]
@@ -210,7 +210,7 @@ def test_store_that_is_down_asks_to_send_again_and_answers_go_on(tmp_path: Path)
     world = World(tmp_path)
     world.release()
     (tmp_path / "file").write_text("")
-    with world.client(events_url=f"sqlite:///{tmp_path / 'file' / 'events.db'}") as client:
+    with world.quick(events_url=f"sqlite:///{tmp_path / 'file' / 'events.db'}") as client:
         service_of(client).releases.refresh()
         response = client.post("/v1/events", json=body(event(1)))
         assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
