@@ -26,16 +26,25 @@ def served(environment: Mapping[str, str], log: Path) -> Iterator[httpx.Client]:
         environment: the whole environment of the process.
         log: file for what it prints.
     """
+    with process_of(environment, log) as (client, _):
+        yield client
+
+
+@contextmanager
+def process_of(
+    environment: Mapping[str, str], log: Path, *arguments: str
+) -> Iterator[tuple[httpx.Client, subprocess.Popen[bytes]]]:
+    """The same with arguments, and the process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-O", "-m", "pipeline_assets.serving", "--port", str(port)]
+    command = [sys.executable, "-O", "-m", "pipeline_assets.serving", "--port", str(port), *arguments]
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=PROJECT_ROOT, env=dict(environment), stdout=output, stderr=output)
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30) as client:
             _until_ready(client, process, log)
-            yield client
+            yield client, process
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(timeout=60)

@@ -6,6 +6,7 @@ recommender), what is live (live). Never imports dagster, mlflow or dbt.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -52,6 +53,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         service.start()
         try:
+            await asyncio.to_thread(service.wait_until_warm)
             yield
         finally:
             service.stop()

@@ -22,6 +22,9 @@ class ServingConfig:
     feast: Mapping[str, Any] = field(default_factory=dict)  # content of feature_store.yaml
     public_keys: Sequence[Path] = ()  # PEM files: who may sign a bundle; without any, none is loaded
     poll_seconds: float = 2.0
+    start_seconds: float = (
+        30.0  # a worker listens when its bundle is loaded (3 s), or after this: then /readyz says why it is not
+    )
     default_k: int = 10
     max_k: int = 100
     max_feature_lag: timedelta = timedelta(days=1)  # older features than this before the bundle's are stale

@@ -133,6 +133,7 @@ class Releases:
         self._refused: Refused | None = None
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self.looked = threading.Event()  # once, whatever was found
         self._thread = threading.Thread(target=self._follow, name="releases", daemon=True)
 
     def start(self) -> None:
@@ -262,4 +263,5 @@ class Releases:
     def _follow(self) -> None:
         while not self._stop.is_set():
             self.refresh()
+            self.looked.set()
             self._stop.wait(self._poll)

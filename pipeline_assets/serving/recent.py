@@ -78,6 +78,7 @@ class Follower:
         self._fails = False
         self._stopping = False
         self._wake = threading.Event()
+        self.looked = threading.Event()  # once, whatever was found
         self._thread = threading.Thread(target=self._follow, name="events", daemon=True)
 
     def start(self) -> None:
@@ -139,5 +140,6 @@ class Follower:
     def _follow(self) -> None:
         while not self._stopping:
             self.look()
+            self.looked.set()
             self._wake.wait(self._seconds)
             self._wake.clear()

@@ -12,7 +12,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import datetime
 from typing import TypeVar
@@ -86,6 +86,7 @@ class Service:
         self._pool = ThreadPoolExecutor(config.threads, thread_name_prefix="answer")
         self._readers: dict[tuple[str, ...], Remembered] = {}
         self._connecting = threading.Lock()
+        self._opening: Future[None] | None = None
         self._was_ready = False
         self._told = (-1, "")  # release and error type of the last ranker failure that was logged
 
@@ -96,6 +97,17 @@ class Service:
         self.shadow.start()
         self.releases.start()
         self.follower.start()
+
+    def wait_until_warm(self) -> None:
+        """Wait for the first look at releases and events, and for the online store, for at most `start_seconds`.
+
+        Before that nobody should listen: a worker that takes the place of a killed one would answer its share with 503.
+        """
+        end = self._monotonic() + self.config.start_seconds
+        for looked in (self.releases.looked, self.follower.looked):
+            looked.wait(max(0.0, end - self._monotonic()))
+        if self._opening is not None:
+            wait([self._opening], max(0.0, end - self._monotonic()))
 
     def stop(self) -> None:
         """Stop following and write out the log; a read that hangs is not waited for."""
@@ -232,7 +244,8 @@ class Service:
 
     def _swapped(self, live: Live) -> None:
         self.metrics.swapped(live)
-        self._pool.submit(self._read, live, live.bundle.warmup[0].customer_id)  # opens the store before a customer asks
+        # opens the store before a customer asks
+        self._opening = self._pool.submit(self._read, live, live.bundle.warmup[0].customer_id)
 
     def _refused(self, release: Release, reason: str) -> None:
         self.metrics.refusals.inc()

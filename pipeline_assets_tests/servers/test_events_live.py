@@ -6,16 +6,22 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from pipeline_assets.serving.event_store import after, open_events, positions_of
+from pipeline_assets.serving.behaviour import Event
+from pipeline_assets.serving.event_store import after, append, open_events, positions_of, purge
+from pipeline_assets.serving.recent import Follower, Recent
 from pipeline_assets.settings import PROJECT_ROOT
 from pipeline_assets_tests.broker import produce, running
+from pipeline_assets_tests.postgres import running_postgres
 
+NOW = datetime(2027, 3, 1, tzinfo=UTC)
 OPTIONS = '{"fetch.wait.max.ms": "20", "fetch.message.max.bytes": "2000", "queued.min.messages": "10"}'
 
 
@@ -56,3 +62,31 @@ def test_killed_at_any_moment_every_event_is_there_once(servers: str, tmp_path: 
     assert len(kept) == len(set(kept)) == 30_000
     assert sum(positions_of(engine, "killed").values()) == 30_000
     print(f"rows when killed: {seen[1:]}")
+
+
+def test_postgres_keeps_events_once_and_in_the_order_of_their_ids() -> None:
+    """Eight threads send the same events to a real PostgreSQL while a follower looks: each is there once and none was passed over."""
+    with running_postgres() as server:
+        url = server.database("events")
+        engine, recent = open_events(url), Recent(10_000, 10_000)
+        follower = Follower(url, recent, 3600.0, timedelta(days=7), lambda: NOW, lambda: 0.0)
+        events = [Event(f"e{n}", "view", "c1", "p1", NOW) for n in range(400)]
+        counted: list[int] = []
+
+        def send(turn: int) -> None:
+            turned = events[turn * 50 :] + events[: turn * 50]
+            for start in range(0, 400, 20):
+                counted.append(append(engine, turned[start : start + 20], NOW, {("t", turn): start}))
+
+        threads = [threading.Thread(target=send, args=(turn,)) for turn in range(8)]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            follower.look()
+        follower.look()
+        follower.stop()
+        assert sum(counted) == 400
+        assert sorted(event.event_id for event in recent.of("c1")) == sorted(event.event_id for event in events)
+        assert positions_of(engine, "t") == dict.fromkeys(range(8), 380)
+        assert purge(engine, NOW + timedelta(seconds=1)) == 400
+        engine.dispose()
