@@ -6,7 +6,7 @@ import hashlib
 import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,7 @@ from pipeline_assets.resources.durable import write_whole
 from pipeline_assets.resources.evaluation_run import EVALUATION_TABLE
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import Lake
+from pipeline_assets.resources.nightly_rules import barriers, caps, ruled
 from pipeline_assets.resources.rollout_run import policy_of
 from pipeline_assets.resources.signing import signing_key, trusted
 from pipeline_assets.resources.tracking import Tracking
@@ -221,9 +222,11 @@ def recommend(
     rows = features.customers_as_of(features.apply(), customer_ids(lake, day), day)
     catalogue = Catalogue(list(bundle.rows), bundle.product_matrix)
     ranked = rank_customers(bundle.booster, rows, catalogue, _ALL_CANDIDATES, settings.training.threads)
+    rules, today, top = settings.rules, day + timedelta(days=1), settings.serving.top
+    ranked = ruled(ranked, rows, bundle, barriers(rules), today, _ALL_CANDIDATES)
     ranked.insert(0, "as_of", day)
     ranked["model_version"], ranked["event_date"] = bundle.manifest.model_version, day
-    slates = {"daily": ranked[ranked["rank"] <= settings.serving.top], "discover": discover(ranked)}
+    slates = {"daily": ruled(ranked, rows, bundle, caps(rules), today, top), "discover": discover(ranked)}
     slates = {name: slates[name] for name in names}
     for name, frame in slates.items():
         table = pyarrow.Table.from_pandas(frame, RECOMMENDATIONS, preserve_index=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from pipeline_assets.serving.api_models import Batch, ErrorBody, Recommendations
 from pipeline_assets.serving.routes_products import Product, Products
+from pipeline_assets.settings import PROJECT_ROOT
 from pipeline_assets.settings_rules import RulesSettings
 from pipeline_assets_tests import tiny_bundle as tiny
 from pipeline_assets_tests.api_world import URL, Store, World, products, service_of
@@ -244,6 +246,20 @@ def test_products_are_what_the_bundle_knows(client: TestClient) -> None:
     assert client.get("/v1/products/gone").status_code == 404
     assert client.get("/v1/products/%00").status_code == 422
     assert client.post("/v1/products", json={"product_ids": []}).status_code == 422
+
+
+def test_requests_of_the_documentation_are_answered(client: TestClient) -> None:
+    """Each JSON block of docs/api.md, sent to the route that stands before it; its table names routes that exist."""
+    page = (PROJECT_ROOT / "docs" / "api.md").read_text()
+    found = re.findall(r"<!-- POST (\S+) -->\n```json\n(.*?)```", page, flags=re.DOTALL)
+    assert len(found) == page.count("```json") == 2
+    for path, text in found:
+        assert client.post(path, content=text, headers={"Content-Type": "application/json"}).status_code == 200
+    paths = client.get("/openapi.json").json()["paths"]
+    named = re.findall(r"`(GET|POST) (/\S+?)`", page)
+    assert {(method.lower(), path) for path, methods in paths.items() for method in methods} == {
+        (m.lower(), p) for m, p in named
+    }
 
 
 def test_default_rules_change_no_answer(client: TestClient) -> None:
