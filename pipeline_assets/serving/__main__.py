@@ -27,12 +27,12 @@ def config_from(settings: Settings) -> ServingConfig:
     """What the settings say about serving.
 
     Feast is told two things differently. The registry is read once and kept: serving needs one service, which changes
-    only with the software, and goes on while the registry is down. The offline store is not read here, so left out.
+    only with the software, and goes on while the registry is down. The offline store is not read here, so there is none.
     """
     from feature_repo.config import repo_options
 
     options = repo_options(settings)
-    del options["offline_store"]
+    options["offline_store"] = {"type": "feature_repo.no_offline_store.NoOfflineStore"}
     options["registry"] = {**options["registry"], "cache_ttl_seconds": 0}  # 0: never expires
     return ServingConfig(
         release_url=settings.release_url,

@@ -7,10 +7,12 @@ recommender), what is live (live). Never imports dagster, mlflow or dbt.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from importlib import import_module
 
 from fastapi import FastAPI
 
@@ -23,6 +25,7 @@ from pipeline_assets.serving import (
     routes_recommendations,
 )
 from pipeline_assets.serving.access import Access, BodyLimit, check_scopes, describe_scopes
+from pipeline_assets.serving.admission import Admission
 from pipeline_assets.serving.config import ServingConfig
 from pipeline_assets.serving.metrics import Telemetry
 from pipeline_assets.serving.online import FeastOnlineFeatures, OnlineFeatures
@@ -51,6 +54,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if connect is None:  # 0.5 s CPU, beside the probe of the first bundle, which runs in a process of its own
+            threading.Thread(target=import_module, args=("feast",), daemon=True).start()
         service.start()
         try:
             await asyncio.to_thread(service.wait_until_warm)
@@ -69,6 +74,7 @@ def create_app(
     app.state.service = service
     app.state.access = Access(config.keys, config.keys_file, wall, monotonic)
     app.add_middleware(BodyLimit, most=config.max_body_bytes)
+    app.add_middleware(Admission, most=config.max_in_flight, metrics=service.metrics)
     app.add_middleware(Telemetry, metrics=service.metrics)  # outermost: what is refused is counted too
     http_errors.install(app)
     for routes in (routes_recommendations, routes_passport, routes_products, routes_events, routes_operations):

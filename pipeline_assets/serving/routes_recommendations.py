@@ -126,25 +126,10 @@ async def answered(service: Service, asked: AskedFor) -> dict[str, object]:
     """The answer to one request, logged, counted and rendered.
 
     Raises:
-        RequestError: 503, nothing is loaded yet; 429, too many are in flight.
+        RequestError: 503, nothing is loaded yet.
     """
     live = loaded(service, asked.customer_id)
-    if service.in_flight >= service.config.max_in_flight:
-        service.metrics.shed.inc()
-        raise RequestError(
-            HTTPStatus.TOO_MANY_REQUESTS,
-            "server load",
-            found=f"{service.in_flight} requests in flight",
-            wanted=f"fewer than {service.config.max_in_flight}",
-            fix="retry after a second",
-        )
-    service.in_flight += 1
-    service.metrics.in_flight.inc()
-    try:
-        live, answer = await service.answer(live, asked)
-    finally:
-        service.in_flight -= 1
-        service.metrics.in_flight.dec()
+    live, answer = await service.answer(live, asked)
     return render(live, answer, service.record(live, asked, answer), asked.explain)
 
 

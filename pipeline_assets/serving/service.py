@@ -6,6 +6,7 @@ Belongs here: calling the ladder with a deadline and turning failures into flagg
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import socket
@@ -82,7 +83,6 @@ class Service:
         self.metrics.recent_events.set_function(lambda: self.recent.count)
         self.metrics.events_poll_age.set_function(lambda: monotonic() - self.follower.looked_at)
         self._rules_digest = rules_digest(config.rules)
-        self.in_flight = 0
         self._pool = ThreadPoolExecutor(config.threads, thread_name_prefix="answer")
         self._readers: dict[tuple[str, ...], Remembered] = {}
         self._connecting = threading.Lock()
@@ -244,6 +244,7 @@ class Service:
 
     def _swapped(self, live: Live) -> None:
         self.metrics.swapped(live)
+        gc.freeze()  # a full collection walks 200,000 objects of a bundle: 15 % of the CPU, and pauses (measured)
         # opens the store before a customer asks
         self._opening = self._pool.submit(self._read, live, live.bundle.warmup[0].customer_id)
 
