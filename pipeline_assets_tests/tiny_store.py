@@ -22,7 +22,9 @@ def fill(root: Path, options: Mapping[str, Any]) -> None:
     from feast import Entity, FeatureService, FeatureView, Field, FileSource, ValueType
     from feast.types import Array, Bytes, Float32, String
 
-    store = open_feature_store({**options, "offline_store": {"type": "file"}})  # serving has none; registering views asks one
+    store = open_feature_store(
+        {**options, "offline_store": {"type": "file"}}
+    )  # serving has none; registering views asks one
     customer = Entity(name="customer", join_keys=["customer_id"], value_type=ValueType.STRING)
     columns = {
         "customer": dict.fromkeys(tiny.FEATURES.customer, Float32),

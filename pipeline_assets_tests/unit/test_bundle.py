@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from pipeline_assets.recommender.bundle import Bundle, FeatureLists, load_bundle
 from pipeline_assets.recommender.errors import BundleError, FeatureMismatch
-from pipeline_assets.recommender.manifest import verify
+from pipeline_assets.recommender.manifest import FILES, make_manifest, publish, verify
 from pipeline_assets_tests import tiny_bundle as tiny
 
 
@@ -157,3 +159,23 @@ def test_no_file_is_a_pickle(tmp_path: Path) -> None:
     starts = {path.name: path.read_bytes()[:4] for path in directory.iterdir()}
     assert all(start[0] != 0x80 for start in starts.values())
     assert starts["products.parquet"] == starts["fallback.parquet"] == b"PAR1"
+
+
+def test_products_are_written_in_the_order_of_their_ids(tmp_path: Path) -> None:
+    """Given last to first: rows are ascending, and equal scores still are ordered by id."""
+    products = tiny.contents().products.iloc[::-1]
+    bundle = load_bundle(tiny.write(tmp_path, products=products)[0], tiny.TRUSTED)
+    assert list(bundle.rows) == sorted(bundle.rows)
+    np.testing.assert_array_equal(bundle.product_matrix[:, 0], [1, 2, 3, np.nan, 5])
+
+
+def test_products_in_another_order_are_refused(tmp_path: Path) -> None:
+    """Ties would be broken by chance: a bundle of other software, signed by mistake."""
+    directory, _ = tiny.write(tmp_path)
+    blobs = {name: (directory / name).read_bytes() for name in FILES}
+    sink = io.BytesIO()
+    pd.read_parquet(directory / "products.parquet").iloc[::-1].to_parquet(sink, index=False)
+    blobs["products.parquet"] = sink.getvalue()
+    publish(tmp_path / "other", make_manifest("m1", tiny.AS_OF, tiny.CREATED_AT, blobs), blobs, tiny.KEY)
+    with pytest.raises(BundleError, match="ids in any order"):
+        load_bundle(tmp_path / "other", tiny.TRUSTED)
