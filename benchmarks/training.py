@@ -1,8 +1,9 @@
 """What a weekly retrain costs, at 1x and with ten times the customers, and a backtest from an empty folder.
 
     python -m benchmarks.training retrain    the jobs of a retrain, asset by asset, and the scoring of all customers
-    python -m benchmarks.training replicate --copies 10 --to DIR   the tables that training reads, with ten times the customers
-    python -m benchmarks.training chunks --data-dir DIR --copies 10 --rounds 16   training set and training, a process each
+    python -m benchmarks.training chunks     training set and training, a process each
+    python -m benchmarks.training replicate --copies 10 --to DIR   what both read, with ten times the customers
+    python -m benchmarks.training chunks --data-dir DIR --copies 10 --rounds 16
     python -m benchmarks.training backtest   `pipeline-assets backtest` from an empty folder
     python -m benchmarks.training page       results/training.md from what was measured
 
@@ -16,8 +17,8 @@ import argparse
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,8 @@ from benchmarks.measured import Meter, Run, measure
 from benchmarks.scale import commit, environment, machine, record
 
 DAY = date(2017, 11, 12)
-FILE = "training_set.txt"  # in the data folder: where the stage `training-set` of `chunks` put its file
+# In the data folder: where the stage `training-set` of `chunks` put its file, and `replicate` the examples.
+FILE, EXAMPLES = "training_set.txt", "examples.txt"
 
 
 def retrain(meter: Meter, day: date) -> None:
@@ -68,51 +70,59 @@ def score(meter: Meter, day: date) -> None:
     meter.facts["trees"] = booster.num_trees()
 
 
-def replicate(meter: Meter, day: date, copies: int, to: Path) -> None:
-    """The tables that a training as of `day` reads, in a lake of their own: customers `copies` times, all else once.
+def replicate(day: date, copies: int, n_weeks: int, to: Path) -> None:
+    """What a training as of `day` reads, with customers `copies` times and all else once, in the folder `to`: the tables of the newest
+    `n_weeks` label weeks, and the examples of all of them, from the file that `chunks` left in the data folder.
 
     Copy k of a customer has `~k` behind her id, as in replicated.py, and the features of the original: what a training costs depends on
     rows, not on values. Products' features stay as they are.
     """
-    from deltalake import DeltaTable
+    import pyarrow
+    import pyarrow.parquet
 
+    from pipeline_assets.resources.day_file import DayFile
     from pipeline_assets.resources.lake import VERDICTS, local_lake
     from pipeline_assets.resources.rebuild import copy_version
-    from pipeline_assets.resources.training_data import training_weeks
-    from pipeline_assets.schemas.tables import FEATURE_TABLES
+    from pipeline_assets.resources.training_data import ROW_GROUP, training_weeks
+    from pipeline_assets.schemas.tables import FEATURE_TABLES, TRAINING_EXAMPLES
     from pipeline_assets.settings import get_settings
 
     settings = get_settings()
     lake, there = local_lake(settings.data_dir), local_lake(to)
-    weeks = training_weeks(lake, day, settings)
-    days = [*weeks.training, *weeks.early_stopping]
+    weeks, horizon = training_weeks(lake, day, settings), settings.training.horizon_days
+    days = [*weeks.training, *weeks.early_stopping][-n_weeks:]
     for table in (VERDICTS, "warehouse/dim_products", "features/product"):
         copy_version(lake, table, lake.version(table), there, days if table == "features/product" else None)
-    for name in ("customer", "customer_product"):
-        table, schema = f"features/{name}", FEATURE_TABLES[name]
-        with meter.part(table) as noted:
-            noted["rows"] = 0
-            for each in days:
-                rows = lake.read_days(table, [each]).select(schema.names).cast(schema)
-                with there.day_file(table, schema, each) as file:
-                    for part in _copies(rows, copies, ["customer_id"]):
-                        file.add(part)
-                    noted["rows"] += there.replace_day(table, file, "benchmark").rows
-    table = "warehouse/fct_purchases"
-    with meter.part(table) as noted:
-        noted["rows"] = 0
-        newest = weeks.early_stopping[-1] + timedelta(days=settings.training.horizon_days)
-        for each in sorted(d for d in lake.days(table) if d <= newest):
-            rows = lake.read_days(table, [each])
-            with there.day_file(table, rows.schema, each, 65_536) as file:
-                for part in _copies(rows, copies, ["customer_id", "order_id"]):
-                    file.add(part)
-                noted["rows"] += there.replace_day(table, file, "benchmark").rows
-    meter.facts["mb"] = round(sum(f.stat().st_size for f in to.rglob("*.parquet")) / 1e6)
-    assert DeltaTable(there.uri(table)).version() > 0
+
+    def write(table: str, schema: Any, each: date, own_ids: Sequence[str], row_group: int) -> None:
+        rows = lake.read_days(table, [each]).select(schema.names).cast(schema)
+        with there.day_file(table, schema, each, row_group) as file:
+            for part in _copies(rows, copies, own_ids):
+                file.add(part)
+            there.replace_day(table, file, "benchmark")
+
+    for each in days:
+        for name in ("customer", "customer_product"):
+            write(f"features/{name}", FEATURE_TABLES[name], each, ["customer_id"], 512)
+        bought = "warehouse/fct_purchases"
+        schema = lake.read_days(bought, [each]).schema
+        for later in (each + timedelta(days=n) for n in range(1, horizon + 1)):
+            write(bought, schema, later, ["customer_id", "order_id"], ROW_GROUP)
+    folder = to / "benchmark"
+    folder.mkdir()
+    source = pyarrow.parquet.ParquetFile((settings.data_dir / "benchmark" / FILE).read_text())
+    with DayFile(str(folder), TRAINING_EXAMPLES, day, ROW_GROUP) as file:
+        for group in range(source.num_row_groups):
+            rows = source.read_row_group(group)
+            rows = rows.append_column("event_date", pyarrow.array([day] * len(rows), pyarrow.date32()))
+            for part in _copies(rows, copies, ["customer_id"]):
+                file.add(part)
+        content = file.finish()
+    (folder / EXAMPLES).write_text(file.address)
+    print(f"{content.rows:,} examples of {len(weeks.training) + 1} weeks, tables of {len(days)} weeks", file=sys.stderr)
 
 
-def _copies(rows: Any, copies: int, own_ids: Sequence[str]) -> Any:
+def _copies(rows: Any, copies: int, own_ids: Sequence[str]) -> Iterator[Any]:
     import pyarrow.compute as pc
 
     yield rows
@@ -125,7 +135,7 @@ def _copies(rows: Any, copies: int, own_ids: Sequence[str]) -> Any:
 
 
 def training_set(meter: Meter, day: date) -> None:
-    """The training set as of `day`, into a file of its own beside the lake."""
+    """The training set as of `day`, of the label weeks that have features, into a file of its own beside the lake."""
     from datetime import UTC, datetime
 
     from pipeline_assets.resources.day_file import DayFile
@@ -138,7 +148,9 @@ def training_set(meter: Meter, day: date) -> None:
 
     settings = get_settings()
     lake = local_lake(settings.data_dir)
-    weeks, folder = training_weeks(lake, day, settings), settings.data_dir / "benchmark"
+    found, folder = training_weeks(lake, day, settings), settings.data_dir / "benchmark"
+    there = lake.days("features/customer_product")
+    weeks = replace(found, training=tuple(week for week in found.training if week in there))
     folder.mkdir(exist_ok=True)
     door = Door(lake, "training", "benchmark", datetime.now(UTC), settings.calendar.holdout_start)
     with (
@@ -152,7 +164,7 @@ def training_set(meter: Meter, day: date) -> None:
 
 
 def training(meter: Meter, day: date) -> None:
-    """A model from that file."""
+    """A model from that file, or from replicated examples."""
     from pipeline_assets.resources.lake import local_lake
     from pipeline_assets.resources.training_data import read_training_set, training_weeks
     from pipeline_assets.resources.training_run import fit
@@ -160,7 +172,8 @@ def training(meter: Meter, day: date) -> None:
 
     settings = get_settings()
     weeks = training_weeks(local_lake(settings.data_dir), day, settings)
-    address = (settings.data_dir / "benchmark" / FILE).read_text()
+    folder = settings.data_dir / "benchmark"
+    address = (folder / (EXAMPLES if (folder / EXAMPLES).exists() else FILE)).read_text()
     with meter.part("training") as noted:
         everything = read_training_set([address])
         noted["rows"] = len(everything.label)
@@ -203,7 +216,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--as-of", type=date.fromisoformat, default=DAY)
     parser.add_argument("--data-dir", type=Path, help="default: PIPELINE_DATA_DIR")
     parser.add_argument("--copies", type=int, default=1)
-    parser.add_argument("--to", type=Path)
+    parser.add_argument("--to", type=Path, help="of `replicate`: an empty folder")
+    parser.add_argument("--weeks", type=int, default=2, help="of `replicate`: label weeks whose tables are copied")
     parser.add_argument("--rounds", type=int, help="boosting rounds (default: the setting)")
     parser.add_argument("--core", type=int, help="the one core to use (default: any)")
     options = parser.parse_args(arguments)
@@ -220,7 +234,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.way == "replicate":
         with_until(options.as_of)
-        replicate(meter, options.as_of, options.copies, options.to)
+        replicate(options.as_of, options.copies, options.weeks, options.to)
         return 0
     about: dict[str, object] = {"as_of": options.as_of, "commit": commit(), "machine": machine()}
     place = environment(options.data_dir or get_settings().data_dir) | {"PIPELINE_CALENDAR__UNTIL": str(options.as_of)}

@@ -79,31 +79,25 @@ def _chunks(entries: list[Mapping[str, Any]]) -> str:
         rows.append(
             [
                 f"{entry['copies']}x",
-                f"{a['rows']:,}",
-                f"{facts['matrix_mb']:,}",
+                f"{made['facts']['weeks']}: {a['rows']:,}",
                 f"{a['cpu_s']:.0f}",
                 f"{made['peak_process_mb']:,.0f}",
+                f"{b['rows']:,}",
+                f"{facts['matrix_mb']:,}",
                 str(facts["rounds"]),
                 f"{b['cpu_s']:.0f}",
                 f"{trained['peak_process_mb']:,.0f}",
             ]
         )
     head = [
-        "customers",
-        "examples",
-        "as one matrix, MB",
-        "training set, CPU s",
-        "MB",
-        "rounds",
-        "training, CPU s",
-        "MB",
-    ]
+        "customers", "training set, weeks: examples", "CPU s", "MB", "trained on examples", "as one matrix, MB", "rounds", "CPU s", "MB",
+    ]  # fmt: skip
     return "\n\n".join(
         [
             "## Ten times the customers",
             f"{_origin(entries[-1])} Examples are written and read in blocks of rows and binned as they are read; no stage holds the matrix of all "
-            "weeks. What grows with the rows are LightGBM's bins (a byte a value, twice) and labels, scores and gradients. Rounds do not change the "
-            "peak, so the larger one is trained with few.",
+            "weeks. What grows with the rows are LightGBM's bins (a byte a value, twice) and labels, scores and gradients. Weeks do not change the peak of "
+            "the training set, nor rounds that of a training, so the larger one has few.",
             _table(head, rows),
         ]
     )

@@ -2,10 +2,11 @@
 
 Sources are ranked on their own and merged; a product keeps its first source's place. Sizes follow the measured value of each
 source: repeats are nearly all of the hits (docs/design/evaluation.md), so history has the most places. Of a slate's first ten, none
-beyond these places made a difference: with 41 % of 230 candidates NDCG@10 was 0.07 % lower (docs/adr/0020-how-the-ranker-is-trained.md).
+beyond these places made a difference: with 41 % of 230 candidates NDCG@10 was 0.07 % lower (a trial outside of the package:
+benchmarks/results/model-experiments-by-hand.md). What each source names is in every evaluation report.
 
-A rank is one sort of whole numbers that hold customer, score and product: 0.01 CPU s for 700,000 pairs, where a window function
-takes 0.12.
+A rank is one sort of whole numbers that hold customer, score and product, which is cheaper than a window function; what features of a day
+cost is measured by `python -m benchmarks.scale --stages features`.
 """
 
 from __future__ import annotations

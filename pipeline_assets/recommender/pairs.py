@@ -1,7 +1,7 @@
 """What each customer did with each product, counted from lines in the order of customer, product and day.
 
-In that order a pair is a stretch of lines, and every count is a sum over stretches: 1.3 million lines take 0.1 CPU s, where hash
-tables of the same took 0.35. Sums are of whole billionths (aggregates.py), so they are exact.
+In that order a pair is a stretch of lines, and every count is a sum over stretches, which is cheaper than hash tables of the same (pairs of a day
+beside those of pandas: `python -m benchmarks.peers`). Sums are of whole billionths (aggregates.py), so they are exact.
 """
 
 from __future__ import annotations

@@ -22,7 +22,9 @@ from pipeline_assets.recommender.training_set import Block, Catalogue, Examples
 if TYPE_CHECKING:
     import lightgbm
 
-FIRST_PHASE = 0.625  # of the rounds are for the chance of a purchase: 200 of 320; 0, 40, 80, 120 more rounds of ranking gave +8.9, 9.5, 9.7, 9.7 %
+# Of the rounds, for the chance of a purchase: 200 of 320. After 200, 0, 40, 80 and 120 rounds of ranking gave +8.9, 9.5, 9.7 and 9.7 % over TIFU-KNN
+# (benchmarks/results/model-experiments-by-hand.md); `python -m benchmarks.experiments run --trials "binary only" "order only"` leaves a phase out.
+FIRST_PHASE = 0.625
 OBJECTIVES = ("binary", "lambdarank")
 RANKING_RATE = 0.6  # learning rate of the ranking phase, of the first one's
 # What one early-stopping week cannot tell apart: the paired difference of two models on 1,300 customers has a standard error of about 0.4 % (an estimate).

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 I32 = NDArray[np.int32]
 
-# The most bought: rarer items have too few buyers for a similarity, and cost grows with the square. 2,000 items name 8,184 of 26,912 targets as of
-# 2017-11-05 (all sources together), 1,500 name 8,181 and cost 0.15 CPU s a day less; 99.8 % of the candidates are the same.
+# The most bought: rarer items have too few buyers for a similarity, and cost grows with the square. What another number names is in the table of
+# candidate sources of every evaluation report, what it costs in `python -m benchmarks.scale --stages features`.
 N_ITEMS = 1500
 N_NEIGHBOURS = 40
 
