@@ -196,7 +196,6 @@ class Loop:
             self._tidy()
             try:
                 self._ingest(days, self._late(source, last))
-                self._end_workers()
                 self._features(cutoffs(local_lake(self._settings.data_dir)))
             finally:
                 self._end_workers()
@@ -234,7 +233,6 @@ class Loop:
         self._tidy()
         try:
             self._ingest(days, self._late(source, day))
-            self._end_workers()
             self._features(training_cutoffs(local_lake(self._settings.data_dir), day, self._settings))
             self._end_workers()
             self._one("training", "train, evaluate, decide", day, "training/model", "evaluation/promotion")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import evaluation, evaluation_page
+from benchmarks import evaluation, evaluation_page, evaluation_pairs, experiments
 from benchmarks.scale import RESULTS
 from pipeline_assets.recommender import ablation
 from pipeline_assets.resources.holdout import Door
@@ -18,20 +19,46 @@ from pipeline_assets_tests.e2e.first_run import FirstRun
 from pipeline_assets_tests.shop import NEWEST
 
 
-def test_ablation_trains_a_model_without_each_group(first_run: FirstRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One loss for each group of features, here two of them, against the model that has all, on the same customer-weeks."""
-    two = dict(list(ablation.feature_groups().items())[:2])
-    monkeypatch.setattr(ablation, "feature_groups", lambda: two)
+@pytest.fixture
+def small(first_run: FirstRun) -> Iterator[evaluation.Place]:
+    """The small shop's folder, with trainings of four rounds."""
     with first_run.shop.opened() as shop:
         training = shop.settings.training.model_copy(update={"max_rounds": 4, "threads": 1})
         settings = shop.settings.model_copy(update={"training": training})
         door = Door(shop.lake, "evaluation", "test", datetime(2017, 3, 19, tzinfo=UTC), settings.calendar.holdout_start)
         weeks = training_weeks(shop.lake, NEWEST, settings)
-        found = evaluation.ablation(evaluation.Place(shop.lake, shop.features, settings, NEWEST, weeks, door))
+        yield evaluation.Place(shop.lake, shop.features, settings, NEWEST, weeks, door)
+
+
+def test_ablation_trains_a_model_without_each_group(small: evaluation.Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One loss for each group of features, here two of them, against the model that has all, on the same customer-weeks."""
+    two = dict(list(ablation.feature_groups().items())[:2])
+    monkeypatch.setattr(ablation, "feature_groups", lambda: two)
+    found = evaluation.ablation(small)
     assert set(found["loss"]) == set(two)
     for loss in found["loss"].values():
         assert loss["ndcg"]["relative_low"] <= loss["ndcg"]["relative"] <= loss["ndcg"]["relative_high"]
     assert found["customer_weeks"] > 0
+
+
+def test_trials_are_compared_with_the_reference_and_the_stored_model(small: evaluation.Place) -> None:
+    """Three seeds have the trees of three models; the reference differs from itself by nothing; everybody has a gain over TIFU-KNN."""
+    found = experiments.run(small, ["seeds"])["trials"]
+    assert set(found) == {experiments.REFERENCE, "seeds", experiments.STORED}
+    assert found["seeds"]["trees"] > found[experiments.REFERENCE]["trees"]
+    same = found[experiments.REFERENCE]["against_reference"]["ndcg"]
+    assert (same["low"], same["difference"], same["high"]) == (0, 0, 0)
+    for trial in found.values():
+        gain = trial["against_tifu"]["ndcg"]
+        assert gain["low"] <= gain["difference"] <= gain["high"]
+
+
+def test_rules_for_new_products_are_measured_beside_the_usual_slate(small: evaluation.Place) -> None:
+    """A larger margin shows no fewer new products; the rule in use is among them."""
+    found = evaluation_pairs.discover(small)
+    new = [found["rules"][f"margin {margin}, up to 3"]["new_products"] for margin in evaluation_pairs.MARGINS]
+    assert new == sorted(new)
+    assert found["chosen"] in found["rules"]
 
 
 @pytest.fixture
