@@ -18,7 +18,7 @@ GROUP = "recommendations"
 _DESCRIPTION = {
     "daily": "One row: one of the top products of one customer for the week after the business day. Read by the API as its first fallback and by "
     "monitoring/quality_report.",
-    "discover": "One row: one of ten products of one customer, up to three of them new to the customer where that costs little. For campaigns and "
+    "discover": "One row: one of ten products of one customer, some of them new to the customer where that costs little. For campaigns and "
     "shelves that want something new.",
 }
 

@@ -1,4 +1,4 @@
-"""The discover slate: the best products as usual, and up to three that the customer never bought, where they cost little.
+"""The discover slate: the best products as usual, and such that the customer never bought where they cost little.
 
 Nearly all that a ranker hits are repeats, so a list by score alone shows hardly anything new. A new product costs what the product in its
 place would have hit: little for a customer with few habits, much for one with many (docs/adr/0029-discover-where-it-is-cheap.md).
@@ -10,20 +10,17 @@ import pandas as pd
 
 from pipeline_assets.recommender.errors import SchemaError
 
-# By how much more in log odds the product in its place may score: a new product is shown where its odds are a sixth or more. With 1.7, 1.8 and
-# 2.0: new-item recall@10 0.0057, 0.0061 and 0.0070 for 0.0043, 0.0050 and 0.0068 NDCG@10; always one place: 0.0036 for 0.0074
-# (`python -m benchmarks.evaluation discover`, development weeks).
-MARGIN = 1.8
-MOST = 3  # new products that the score alone would not show
+# By how much more in log odds the product in its place may score: a new product is shown where its odds are 1 / 4.5 or more. What other values cost
+# and bring is in benchmarks/results/evaluation.md (`python -m benchmarks.evaluation discover`, development weeks).
+MARGIN = 1.5
 
 
-def discover(ranked: pd.DataFrame, k: int = 10, margin: float = MARGIN, most: int = MOST) -> pd.DataFrame:
+def discover(ranked: pd.DataFrame, k: int = 10, margin: float = MARGIN) -> pd.DataFrame:
     """The best `k` of each customer, where a new product counts as if its score were higher by `margin`.
 
     Args:
         ranked: customer_id, rank (1 is the best, without holes), product_id, score (log odds), is_new (never bought by the customer), and
             columns that are kept. The more candidates it holds, the better the new products.
-        most: no product after place `k` comes in once a customer has so many new ones before it.
 
     Returns:
         Rows of `ranked` in the order of customers and of their own scores, with ranks 1 .. k.
@@ -42,8 +39,7 @@ def discover(ranked: pd.DataFrame, k: int = 10, margin: float = MARGIN, most: in
     order = {customer: at for at, customer in enumerate(ranked["customer_id"].unique())}
     rows = ranked.assign(place=ranked["customer_id"].map(order)).sort_values(["place", "rank"], kind="stable")
     rows["value"] = rows["score"] + margin * rows["is_new"]
-    is_allowed = rows["is_new"] & (rows.groupby("place")["is_new"].cumsum() <= most)
-    rows = rows[(rows["rank"] <= k) | is_allowed].sort_values(["place", "value", "rank"], ascending=[True, False, True])
+    rows = rows.sort_values(["place", "value", "rank"], ascending=[True, False, True])
     rows = rows[rows.groupby("place").cumcount() < k].sort_values(["place", "rank"])
     rows["rank"] = rows.groupby("place").cumcount() + 1
     return rows.drop(columns=["place", "value"]).reset_index(drop=True)

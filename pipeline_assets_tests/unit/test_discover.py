@@ -19,8 +19,8 @@ def ranked(step: float, **products: str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["customer_id", "rank", "product_id", "score", "is_new"])
 
 
-def slate(names: str, step: float, margin: float = 1.5, most: int = 2) -> str:
-    return " ".join(discover(ranked(step, ann=names), 3, margin, most)["product_id"])
+def slate(names: str, step: float) -> str:
+    return " ".join(discover(ranked(step, ann=names), 3, margin=1.5)["product_id"])
 
 
 @pytest.mark.parametrize(
@@ -36,14 +36,8 @@ def test_new_products_come_in_where_they_cost_little(step: float, shown: str) ->
     assert slate("a b c D E", step) == shown
 
 
-def test_no_more_than_the_most_come_in() -> None:
-    """Four cheap new products, two places at the most; one of them counts that is there by its score."""
-    assert slate("a b c D E F G", 0.1) == "a D E"
-    assert slate("a B c D E F", 0.1) == "a B D"
-
-
 def test_what_is_new_by_its_score_stays() -> None:
-    """Three new products lead by themselves, more than the most; nothing moves."""
+    """Three new products lead by themselves; nothing moves."""
     assert slate("A B C D e", 0.1) == "A B C"
 
 
@@ -55,7 +49,7 @@ def test_without_another_new_product_the_slate_is_the_usual_one(names: str) -> N
 
 def test_ranks_scores_and_order_of_customers() -> None:
     """bob comes first as he did; ranks are 1 to 3, and the new product keeps its own score, -3."""
-    found = discover(ranked(1.0, bob="a b c D", ann="x Y z"), 3, 1.5, 2)
+    found = discover(ranked(1.0, bob="a b c D", ann="x Y z"), 3, margin=1.5)
     assert found["customer_id"].tolist() == ["bob"] * 3 + ["ann"] * 3
     assert found["rank"].tolist() == [1, 2, 3] * 2
     assert found["product_id"].tolist() == ["a", "b", "D", "x", "Y", "z"]
