@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -104,12 +104,17 @@ def sellable_purchases(lake: Lake, start: date, end: date, known_on: date) -> pd
 def _sellable_purchases(lake: Lake, start: date, end: date, known_on: date) -> pd.DataFrame:
     purchases = lake.read("warehouse/fct_purchases", start, end, PURCHASE_COLUMNS).to_pandas()
     purchases = purchases[~purchases["event_date"].isin(lake.blocked_days("purchases", start, end))]
-    products = lake.read(
-        "warehouse/dim_products", None, known_on, ["product_id", "is_sellable", "event_date"]
-    ).to_pandas()
-    newest = products.sort_values("event_date").drop_duplicates("product_id", keep="last")
+    products = _products(lake, lake.version("warehouse/dim_products"))
+    newest = products[products["event_date"] <= known_on].drop_duplicates("product_id", keep="last")
     sellable = set(newest.loc[newest["is_sellable"], "product_id"])
     return purchases[purchases["product_id"].isin(sellable)].reset_index(drop=True)
+
+
+@lru_cache(maxsize=1)
+def _products(lake: Lake, version: int) -> pd.DataFrame:
+    """Every version of every product, oldest first: a training asks for those of 30 days, one after the other."""
+    columns = ["product_id", "is_sellable", "event_date"]
+    return lake.read("warehouse/dim_products", columns=columns, version=version).to_pandas().sort_values("event_date")
 
 
 def window_purchases(lake: Lake, day: date, horizon_days: int, door: Door) -> pd.DataFrame:
