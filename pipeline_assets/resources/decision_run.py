@@ -46,7 +46,7 @@ def decide_for(
         "inputs": json.dumps(asdict(situation) | asdict(policy), sort_keys=True, default=str),
         "recorded_at": recorded_at,
     }
-    lake.replace_days(DECISION_TABLE, pyarrow.Table.from_pylist([row]), [day], run_id)
+    lake.replace_days(DECISION_TABLE, pyarrow.Table.from_pylist([row]), [day], run_id, evolves=True)
     return situation, decision
 
 

@@ -107,7 +107,7 @@ def drift_of(
         "html_path": str(page),
         "recorded_at": recorded_at,
     }
-    lake.replace_days(DRIFT_TABLE, pyarrow.Table.from_pylist([row]), [day], run_id)
+    lake.replace_days(DRIFT_TABLE, pyarrow.Table.from_pylist([row]), [day], run_id, evolves=True)
     return DriftReport(result, decision, policy, signs, evidently, page, evidently_path)
 
 

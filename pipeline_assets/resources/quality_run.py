@@ -82,7 +82,7 @@ def quality_of(
         "html_path": str(page),
         "recorded_at": recorded_at,
     }
-    lake.replace_days(QUALITY_TABLE, pyarrow.Table.from_pylist([row]), [day], run_id)
+    lake.replace_days(QUALITY_TABLE, pyarrow.Table.from_pylist([row]), [day], run_id, evolves=True)
     return QualityReport(history, served, decision, page)
 
 

@@ -87,7 +87,7 @@ def skew_of(
         "html_path": str(page),
         "recorded_at": recorded_at,
     }
-    lake.replace_days(SKEW_TABLE, pyarrow.Table.from_pylist([row]), [day], run_id)
+    lake.replace_days(SKEW_TABLE, pyarrow.Table.from_pylist([row]), [day], run_id, evolves=True)
     return SkewReport(features, answers, slates, decision, page)
 
 

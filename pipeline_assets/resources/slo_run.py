@@ -109,7 +109,7 @@ def slo_of(lake: Lake, day: date, settings: Settings, run_id: str, recorded_at: 
         "html_path": str(page),
         "recorded_at": recorded_at,
     }
-    lake.replace_days(SLO_TABLE, pyarrow.Table.from_pylist([row]), [day], run_id)
+    lake.replace_days(SLO_TABLE, pyarrow.Table.from_pylist([row]), [day], run_id, evolves=True)
     return SloReport(verdict, reasons, budgets, frozen_by, page)
 
 
