@@ -19,6 +19,7 @@ from pipeline_assets.recommender.metrics import per_customer_metrics, summarise
 QualityVerdict = Literal["ok", "degraded", "unknown"]
 METRICS = ("ndcg", "recall", "revenue")
 LABELS_AS_OF = "labels_as_of"
+PAIRED_ERROR = "paired_standard_error"
 COLUMNS = (
     AS_OF,
     LABELS_AS_OF,
@@ -148,13 +149,44 @@ def _measure(slates: pd.DataFrame, bought: pd.DataFrame, history: pd.DataFrame, 
     return {"maturity": "complete", "reason": "", "customers": customers, "ndcg_standard_error": error, **figures}
 
 
+def paired_errors(
+    slates_by_day: Mapping[dt.date, pd.DataFrame],
+    yardstick_by_day: Mapping[dt.date, pd.DataFrame],
+    purchases: pd.DataFrame,
+    horizon_days: int,
+    k: int,
+    scale: float,
+) -> dict[dt.date, float]:
+    """D -> standard error over customers of NDCG@k less `scale` times the yardstick's (NaN with one customer).
+
+    What both share, a customer who is hard to please or a weak week, is no part of it. Days are those of both, with complete windows; arguments
+    as of `realised_quality`.
+    """
+    days = pd.to_datetime(purchases[DAY]).dt.normalize()
+    found = {}
+    for day in sorted(set(slates_by_day) & set(yardstick_by_day)):
+        start, end = pd.Timestamp(day), pd.Timestamp(day + dt.timedelta(days=horizon_days))
+        targets = (
+            purchases[(days > start) & (days <= end)].groupby([CUSTOMER_ID, PRODUCT_ID], as_index=False)[AMOUNT].sum()
+        )
+        history = purchases.loc[days <= start, [CUSTOMER_ID, PRODUCT_ID]].drop_duplicates()
+        ours, theirs = (
+            per_customer_metrics(slates[day], targets, history, k)["ndcg"]
+            for slates in (slates_by_day, yardstick_by_day)
+        )
+        difference = ours - scale * theirs.reindex(ours.index)
+        found[day] = float(difference.std(ddof=1) / math.sqrt(len(difference))) if len(difference) > 1 else math.nan
+    return found
+
+
 def quality_decision(
     history: pd.DataFrame, baseline: float | Mapping[dt.date, float], policy: QualityPolicy
 ) -> QualityDecision:
     """Judge the latest complete days of `realised_quality` against the champion's baseline.
 
     Args:
-        history: rows of `realised_quality`, one per D.
+        history: rows of `realised_quality`, one per D; with a column `paired_standard_error` (`paired_errors`) a baseline of the same days
+            is judged by it.
         baseline: NDCG@k the champion was promoted with; better, D -> NDCG@k of a fixed comparison method on the same
             window, scaled to the champion's level at promotion: then a weak week of the calendar alarms nobody.
         policy: the limits.
@@ -187,7 +219,7 @@ def quality_decision(
     value = float(judged["ndcg"].mean())
     level = float(np.mean([by_day[day] for day in judged[AS_OF]]))
     # Windows of neighbouring days overlap, so their errors are taken as one: the mean has the mean standard error.
-    error = float(judged["ndcg_standard_error"].mean())
+    error = float(judged[PAIRED_ERROR if is_paired and PAIRED_ERROR in judged else "ndcg_standard_error"].mean())
     calendar = 0.0 if is_paired else policy.calendar_sd_share * level
     upper = value + policy.z * math.hypot(error, calendar)
     limit = level * (1.0 - policy.max_relative_loss)

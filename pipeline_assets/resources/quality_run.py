@@ -12,7 +12,14 @@ import pandas as pd
 import pyarrow
 
 from pipeline_assets.monitoring.pages import quality_page
-from pipeline_assets.monitoring.quality import QualityDecision, QualityPolicy, quality_decision, realised_quality
+from pipeline_assets.monitoring.quality import (
+    PAIRED_ERROR,
+    QualityDecision,
+    QualityPolicy,
+    paired_errors,
+    quality_decision,
+    realised_quality,
+)
 from pipeline_assets.recommender import baselines
 from pipeline_assets.recommender.errors import NotEnoughData
 from pipeline_assets.resources.holdout import Door
@@ -65,8 +72,13 @@ def quality_of(
     history = realised_quality(by_day, purchases, horizon, day, K, label_days=labels)
     served = realised_quality(_served(lake, first, day), purchases, horizon, day, K, label_days=labels)
     complete = [d for d, maturity in zip(history["as_of"], history["maturity"], strict=True) if maturity == "complete"]
-    baseline = _baseline({d: by_day[d] for d in complete}, purchases, horizon, day, labels, _champion_summaries(lake))
+    judged, promoted = {d: by_day[d] for d in complete}, _champion_summaries(lake)
+    scale = promoted["ranker"]["ndcg"] / promoted[YARDSTICK]["ndcg"]
+    yardstick = _yardstick(judged, purchases)
+    baseline = _baseline(yardstick, purchases, horizon, day, labels, scale)
+    errors = paired_errors(judged, yardstick, purchases, horizon, K, scale)
     history["baseline"] = [baseline.get(d, math.nan) for d in history["as_of"]]
+    history[PAIRED_ERROR] = [errors.get(d, math.nan) for d in history["as_of"]]
     decision = quality_decision(history, baseline, policy)
     page = write_page(settings, "quality", day, quality_page(day, history, decision, served, YARDSTICK))
     figures = {
@@ -86,24 +98,28 @@ def quality_of(
     return QualityReport(history, served, decision, page)
 
 
-def _baseline(
-    slates: dict[date, pd.DataFrame],
-    purchases: pd.DataFrame,
-    horizon: int,
-    day: date,
-    labels: list[date],
-    promoted: dict[str, dict[str, float]],
-) -> dict[date, float]:
-    """Day -> what the champion should reach there: the yardstick's NDCG of that day, times champion over yardstick at promotion."""
+def _yardstick(slates: dict[date, pd.DataFrame], purchases: pd.DataFrame) -> dict[date, pd.DataFrame]:
+    """Day -> the simple method's lists for the same customers, from what was known on the day."""
     lists = {}
     for d, frame in slates.items():
         top = min(K, purchases.loc[purchases["event_date"] <= d, "product_id"].nunique())
         customers = sorted(frame["customer_id"].unique())
         lists |= {d: baselines.baseline_slates([YARDSTICK], purchases, customers, d, top)[YARDSTICK]}
-    if not lists:
+    return lists
+
+
+def _baseline(
+    yardstick: dict[date, pd.DataFrame],
+    purchases: pd.DataFrame,
+    horizon: int,
+    day: date,
+    labels: list[date],
+    scale: float,
+) -> dict[date, float]:
+    """Day -> what the champion should reach there: the yardstick's NDCG of that day, times champion over yardstick at promotion."""
+    if not yardstick:
         return {}
-    realised = realised_quality(lists, purchases, horizon, day, K, label_days=labels)
-    scale = promoted["ranker"]["ndcg"] / promoted[YARDSTICK]["ndcg"]
+    realised = realised_quality(yardstick, purchases, horizon, day, K, label_days=labels)
     found = {d: float(ndcg) * scale for d, ndcg in zip(realised["as_of"], realised["ndcg"], strict=True)}
     return {d: value for d, value in found.items() if value > 0}  # NaN and 0 are no yardstick
 

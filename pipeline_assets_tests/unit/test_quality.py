@@ -9,7 +9,14 @@ import math
 import pandas as pd
 import pytest
 
-from pipeline_assets.monitoring.quality import COLUMNS, QualityPolicy, quality_decision, realised_quality
+from pipeline_assets.monitoring.quality import (
+    COLUMNS,
+    PAIRED_ERROR,
+    QualityPolicy,
+    paired_errors,
+    quality_decision,
+    realised_quality,
+)
 from pipeline_assets.recommender.errors import ConfigurationError, SchemaError
 
 MONDAY = dt.date(2024, 5, 6)
@@ -257,3 +264,30 @@ def test_a_baseline_must_be_a_positive_number(baseline: float | dict[dt.date, fl
     """Against a baseline of 0 everything is fine: refused."""
     with pytest.raises(ConfigurationError, match="quality baseline"):
         quality_decision(quality_history([0.2] * 3), baseline, POLICY)
+
+
+def test_what_two_lists_share_is_no_error_of_their_difference() -> None:
+    """Ann's target is first in her list (NDCG 1), Bob's is nowhere (0). The same lists as yardstick: every difference is 0. A yardstick that
+    misses both: differences 1 and 0, their deviation 1/sqrt 2, the error of the mean 1/2."""
+    bought = purchases((1, "ann", "milk", 1.0), (1, "bob", "jam", 1.0))
+    ours = pd.DataFrame(
+        {"customer_id": ["ann", "bob"], "rank": [1, 1], "product_id": ["milk", "milk"], "score": [1.0, 1.0]}
+    )
+    misses = ours.assign(product_id="tea")
+    assert paired_errors({MONDAY: ours}, {MONDAY: ours}, bought, 7, 10, 1.0) == {MONDAY: 0.0}
+    assert paired_errors({MONDAY: ours}, {MONDAY: misses}, bought, 7, 10, 1.0) == {MONDAY: pytest.approx(0.5)}
+    assert paired_errors({MONDAY: ours}, {}, bought, 7, 10, 1.0) == {}
+
+
+def test_a_paired_error_proves_a_smaller_loss() -> None:
+    """10 % below the same days' baseline: within 1.645 x .02 of the limit by the customers' spread, beyond 1.645 x .002 of it by the pairs'."""
+    history = quality_history([0.18] * 3, error=0.02)
+    same_days = {day(offset): 0.2 for offset in range(3)}
+    assert quality_decision(history, same_days, POLICY).verdict == "ok"
+    assert quality_decision(history.assign(**{PAIRED_ERROR: 0.002}), same_days, POLICY).verdict == "degraded"
+
+
+def test_a_scalar_baseline_has_no_pairs() -> None:
+    """The pairs' error is of a difference that is not taken then."""
+    history = quality_history([0.18] * 3, error=0.02).assign(**{PAIRED_ERROR: 0.002})
+    assert quality_decision(history, 0.2, POLICY).verdict == "ok"
