@@ -91,7 +91,11 @@ class _Table:
         self._ranked, self._context, self._catalogue = ranked, context, catalogue
         self._place = {product: place for place, (product, _) in enumerate(ranked, 1)}
         self._barriers = self._barriers_of(rules)
-        self._boosts = [rule for rule in rules.boosts if _counts(rule, context)]
+        self._boosts = [
+            (_named("boost", rule), math.log(rule.factor), about(rule, catalogue))
+            for rule in rules.boosts
+            if _counts(rule, context)
+        ]
         self._pins = sorted((pin for pin in rules.pins if _counts(pin, context)), key=lambda pin: pin.place)
         self._caps = [(name, catalogue.attributes[name], most) for name, most in rules.caps.items()]
         self._taken: dict[tuple[str, str], int] = {}
@@ -128,7 +132,7 @@ class _Table:
             found.append((f"filter: {attribute}", self._differs(attribute, frozenset(wanted))))
         for blocked in rules.blocked:
             if _counts(blocked, context):
-                found.append((_named("blocked", blocked), self._is_about(blocked)))
+                found.append((_named("blocked", blocked), about(blocked, self._catalogue)))
         for bought in rules.recently_bought:
             since = context.days_since.get(bought.level)
             if since and _counts(bought, context):
@@ -140,11 +144,9 @@ class _Table:
         rows, values = self._catalogue.rows, self._catalogue.attributes[attribute]
         return lambda product: values[rows[product]] not in wanted
 
-    def _is_about(self, rule: Products) -> Callable[[str], bool]:
-        return lambda product: matches(rule, product, self._catalogue)
-
     def _was_bought(self, rule: RecentlyBought, since: Mapping[str, float]) -> Callable[[str], bool]:
-        return lambda product: since.get(product, math.inf) <= rule.days and matches(rule, product, self._catalogue)
+        is_about = about(rule, self._catalogue)
+        return lambda product: since.get(product, math.inf) <= rule.days and is_about(product)
 
     def _barrier(self, product: str) -> str:
         return next((name for name, keeps_out in self._barriers if keeps_out(product)), "")
@@ -167,7 +169,7 @@ class _Table:
             return ((score, product) for product, score in self._ranked)
         rows = []
         for place, (product, score) in enumerate(self._ranked, 1):
-            shift = sum(math.log(rule.factor) for rule in self._boosts if matches(rule, product, self._catalogue))
+            shift = sum(added for _, added, is_about in self._boosts if is_about(product))
             shift += shifts[product][0] if product in shifts else 0.0
             strength = (-math.log(place) if by_place else score) + shift
             rows.append((-strength, place, score if by_place else strength, product))
@@ -197,21 +199,25 @@ class _Table:
         for product in dict.fromkeys((*slate, *shown)):
             if product in pinned or product not in self._place:
                 continue
-            rules = [_named("boost", rule) for rule in self._boosts if matches(rule, product, self._catalogue)]
+            rules = [name for name, _, is_about in self._boosts if is_about(product)]
             if product in self._context.shifts:
                 rules.append(f"recent: {self._context.shifts[product][1]}")
             self._applied += [Applied(rule, product, self._place[product], after.get(product)) for rule in rules]
 
 
-def matches(rule: Products, product: str, catalogue: Catalogue) -> bool:
-    """Whether a rule is about a product of the catalogue."""
-    if rule.products and product not in rule.listed:
-        return False
-    for name in ATTRIBUTES:
-        wanted: tuple[str, ...] = getattr(rule, name)
-        if wanted and catalogue.attributes[name][catalogue.rows[product]] not in wanted:
+def about(rule: Products, catalogue: Catalogue) -> Callable[[str], bool]:
+    """Whether a rule is about a product of the catalogue, as a function: it is asked for each of 200 candidates."""
+    rows, listed = catalogue.rows, rule.listed
+    columns = [
+        (catalogue.attributes[name], frozenset(wanted)) for name in ATTRIBUTES if (wanted := getattr(rule, name))
+    ]
+
+    def is_about(product: str) -> bool:
+        if listed and product not in listed:
             return False
-    return True
+        return all(values[rows[product]] in wanted for values, wanted in columns)
+
+    return is_about
 
 
 def _counts(rule: Dated, context: RuleContext) -> bool:

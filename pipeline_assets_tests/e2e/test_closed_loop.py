@@ -21,6 +21,7 @@ import pytest
 from pipeline_assets.recommender.features import CUSTOMER_FEATURES
 from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.sources import SourceResource
+from pipeline_assets.serving.live import BatchSlates
 from pipeline_assets.serving.release_state import current_live, open_state
 from pipeline_assets_tests.e2e.first_run import FirstRun
 from pipeline_assets_tests.shop import NEWEST, WORLD, Pipeline
@@ -191,6 +192,19 @@ def test_the_day_is_published_with_the_champion(story: Story) -> None:
     assert live is not None
     champion = story.pipeline.metadata("evaluation/promotion", SUNDAY)["champion_version"]
     assert (live.as_of, live.model_version) == ("2017-03-19", champion)
+
+
+def test_the_nightly_slates_of_every_customer_are_the_first_fallback(story: Story) -> None:
+    """The live release's file has a slate for each customer with features that day, at most `serving.top` long: what the API falls back to."""
+    live = current_live(open_state(story.pipeline.settings.release_url))
+    assert live is not None
+    assert live.recommendations_path is not None
+    slates = BatchSlates(Path(live.recommendations_path))
+    customers = story.pipeline.lake.read("features/customer", SUNDAY, SUNDAY, ["customer_id"])[
+        "customer_id"
+    ].to_pylist()
+    assert set(slates) == set(customers)
+    assert {len(slates[customer]) <= story.pipeline.settings.serving.top for customer in customers} == {True}
 
 
 def test_features_of_an_old_day_do_not_depend_on_newer_days(story: Story) -> None:
