@@ -16,7 +16,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline_assets import cli_data, cli_models, cli_quarantine, cli_release, cli_serving, cli_watch
+from pipeline_assets import cli_data, cli_models, cli_quarantine, cli_release, cli_replay, cli_serving, cli_watch
 from pipeline_assets.recommender.errors import ConfigurationError, PipelineError
 from pipeline_assets.settings import PROJECT_ROOT, Settings, get_settings, with_until
 
@@ -190,6 +190,7 @@ def parser() -> argparse.ArgumentParser:
     cli_release.add_verbs(verbs)
     cli_serving.add_verbs(verbs)
     cli_watch.add_verbs(verbs)
+    cli_replay.add_verbs(verbs, _day)
     verb = verbs.add_parser(
         "doctor", help="is the source usable? says what to mend before a run", description=doctor.__doc__
     )

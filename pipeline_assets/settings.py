@@ -373,6 +373,8 @@ def with_until(day: date) -> Settings:
 def with_data_dir(folder: Path) -> Settings:
     """The settings of this process, and of those it starts, with everything that is written in `folder`."""
     os.environ[f"{PREFIX}DATA_DIR"] = str(folder)
+    for place in ("PIPELINE_DAGSTER_STORAGE", "PIPELINE_WAREHOUSE_PATH"):
+        os.environ.pop(place, None)  # places in the folder before
     get_settings.cache_clear()
     return get_settings()
 

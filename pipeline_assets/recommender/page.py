@@ -13,6 +13,7 @@ import pandas as pd
 from pipeline_assets.recommender.plots import BAD, GOOD, GREY, INK, MUTED
 from pipeline_assets.recommender.promotion import Decision
 
+LONG = 40  # characters: a longer cell is a sentence, which wraps
 _COLOURS = {"promote": GOOD, "reject": BAD, "inconclusive": "#9a6700"}
 _HEADINGS = {"promote": "Promoted", "reject": "Rejected", "inconclusive": "Inconclusive"}
 _STYLE = f"""
@@ -43,8 +44,10 @@ img {{ max-width: 100%; height: auto; }}
 .tile span {{ color: {MUTED}; font-size: .85rem; display: block; }}
 .note {{ color: {MUTED}; margin: 0 0 1rem; max-width: 46rem; }}
 .figures {{ margin-top: 1.5rem; }} .figures:first-child {{ margin-top: 0; }}
+td.words {{ text-align: left; white-space: normal; min-width: 24rem; }}
 td small {{ color: {MUTED}; display: block; font-size: .78rem; }}
-tr.marked td {{ background: #eef4fb; font-weight: 600; }} tr.marked td small {{ font-weight: 400; }}
+tr.marked td {{ background: #eef4fb; font-weight: 600; }} tr.marked td.words {{ text-align: left; white-space: normal; min-width: 24rem; }}
+td small {{ font-weight: 400; }}
 details {{ margin-top: .75rem; }} summary {{ cursor: pointer; color: {MUTED}; }}
 .card h2 {{ margin-top: 1.25rem; }} .card h1 {{ font-size: 1.3rem; }} .card table {{ width: auto; }}
 """
@@ -90,8 +93,10 @@ def number(value: object) -> str:
 
 
 def _cell(value: object) -> str:
-    first, *rest = html.escape(number(value)).split("\n")
-    return f"<td>{first}{''.join(f'<small>{line}</small>' for line in rest)}</td>"
+    text = number(value)
+    first, *rest = html.escape(text).split("\n")
+    of = ' class="words"' if len(text) > LONG else ""
+    return f"<td{of}>{first}{''.join(f'<small>{line}</small>' for line in rest)}</td>"
 
 
 def _table(frame: pd.DataFrame, marked: frozenset[str]) -> str:

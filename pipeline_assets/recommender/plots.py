@@ -240,3 +240,31 @@ def age_plot(ages: pd.DataFrame, unit: str = "weeks") -> bytes:
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:+.1%}")
     axes.grid(color="#e8ecf0")
     return _png(figure)
+
+
+def lines_plot(
+    lines: Mapping[str, pd.Series], marks: Sequence[tuple[str, object, str]], title: str, label: str
+) -> bytes:
+    """One line for each name over days, with marks on them. PNG bytes.
+
+    Args:
+        lines: name -> values by day (index of dates, ascending).
+        marks: (name of the line, day, symbol); a mark whose day the line does not have is left out.
+        title, label: of the plot and its vertical axis.
+
+    Raises:
+        NotEnoughData: there is no line with a value.
+    """
+    if not any(len(line.dropna()) for line in lines.values()):
+        raise NotEnoughData("lines", found="no value", wanted="one or more", fix="choose a longer period")
+    figure, axes = _axes(title, 4)
+    for (name, line), colour in zip(lines.items(), (ACCENT, GOOD, "#9a6700", BAD), strict=False):
+        axes.plot(line.index, line.to_numpy(), color=colour, linewidth=1.6, label=name)
+        for symbol in sorted({symbol for of, _, symbol in marks if of == name}):
+            days = [day for of, day, mark in marks if of == name and mark == symbol and day in line.index]
+            axes.plot(days, [line[day] for day in days], symbol, color=colour, markersize=6, linestyle="none")
+    axes.set_ylabel(label, color=MUTED)
+    axes.grid(color="#e8ecf0")
+    axes.legend(frameon=False, fontsize=9, loc="lower left")
+    figure.autofmt_xdate(rotation=30)
+    return _png(figure)

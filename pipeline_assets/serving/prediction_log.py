@@ -31,7 +31,7 @@ class PredictionLog:
     def __init__(self, folder: Path, max_lines: int, dropped: Callable[[int], None]) -> None:
         self._folder, self._dropped = folder, dropped
         self._queue: queue.Queue[tuple[str, Mapping[str, Any]]] = queue.Queue(max_lines)
-        self._closing = threading.Event()
+        self._closing, self._writing = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._write, name="prediction-log", daemon=True)
 
     def start(self) -> None:
@@ -50,11 +50,16 @@ class PredictionLog:
         self._closing.set()
         if self._thread.is_alive():
             self._thread.join()
-        self._flush(self._drain())
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what is queued now, and wait for a write under way."""
+        with self._writing:
+            self._flush(self._drain())
 
     def _write(self) -> None:
         while not self._closing.wait(FLUSH_SECONDS):
-            self._flush(self._drain())
+            self.flush()
 
     def _drain(self) -> list[tuple[str, Mapping[str, Any]]]:
         lines = []

@@ -1,0 +1,185 @@
+"""Runs a replay: the data lane a little ahead of the policies' lanes, day by day, and writes ledger, figures and page.
+
+Belongs here: processes, their order, files. Does not: what a day does (lanes.py, policy_lane.py).
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline_assets.recommender.errors import ConfigurationError
+from pipeline_assets.replay import lanes, policy_lane
+from pipeline_assets.replay.outcome import realised
+from pipeline_assets.replay.story import Event, Injected, Policy, counts, data_faults, ledger_digest
+from pipeline_assets.resources.lake import local_lake
+from pipeline_assets.settings import Settings
+from pipeline_assets.sources.faulty import LATE_DAYS
+
+AHEAD = 3  # days that the data lane may be ahead: both cores stay busy while a model is trained
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a replay is asked."""
+
+    first: date
+    last: date
+    policies: tuple[Policy, ...]
+    faults: tuple[Injected, ...]
+    requests: int  # customers who ask the API each morning
+    seed: int
+    values: Mapping[str, Mapping[str, Any]]  # settings that differ from the process's, section -> key -> value
+
+
+@dataclass(frozen=True, eq=False)
+class Replayed:
+    """What a policy's replay came to. `table` is of outcome.realised."""
+
+    policy: Policy
+    events: tuple[Event, ...]
+    table: pd.DataFrame
+    cpu_seconds: float
+    days: pd.DataFrame  # day, cpu_seconds, wall_seconds of the policy's lane
+
+    @property
+    def digest(self) -> str:
+        return ledger_digest(self.events)
+
+
+def _lane(folder: Path, question: Question, stack: ExitStack) -> ProcessPoolExecutor:
+    faults = {str(day): list(names) for day, names in data_faults(question.faults).items()}
+    values = {**question.values, "source": {"faults": faults}} if faults else dict(question.values)
+    pool = ProcessPoolExecutor(
+        1,
+        multiprocessing.get_context("spawn"),
+        initializer=lanes.enter,
+        initargs=(folder, values, question.first - timedelta(days=1)),
+    )
+    stack.callback(pool.shutdown, cancel_futures=True)
+    return pool
+
+
+def _barriers(faults: Sequence[Injected]) -> set[date]:
+    """Days on which the past changes: nobody may still be reading it, or the ledger would depend on who was faster."""
+    return {fault.day + timedelta(days=LATE_DAYS) for fault in faults if fault.name == "late_day"}
+
+
+def replay(question: Question, folder: Path, settings: Settings, say: Callable[[str], None]) -> list[Replayed]:
+    """Run the period under every policy; `folder` has a lake per policy afterwards, the ledgers and the figures.
+
+    Raises:
+        ConfigurationError: the folder has a replay already, or the period is empty.
+    """
+    if question.last < question.first:
+        raise ConfigurationError(
+            "--to", found=question.last, wanted=f"{question.first} or later", fix="choose a later day"
+        )
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigurationError(
+            "--out", found=f"{folder} is not empty", wanted="a new folder", fix="choose another, or remove it"
+        )
+    before = question.first - timedelta(days=1)
+    told: dict[Policy, list[lanes.Told]] = {policy: [] for policy in question.policies}
+    with ExitStack() as stack:
+        data = _lane(folder / lanes.DATA, question, stack)
+        prepared = data.submit(lanes.prepare, before).result()
+        say(f"everything up to {before} is landed and built: {prepared.wall_seconds:.0f} s")
+        own = {policy: _lane(folder / policy, question, stack) for policy in question.policies}
+        for policy, pool in own.items():
+            pool.submit(policy_lane.open_lane, policy, question.faults, question.requests, question.seed).result()
+        starting = {policy: pool.submit(policy_lane.first_model, before) for policy, pool in own.items()}
+        landing: dict[date, Future[lanes.Told]] = {}
+        days = [question.first + timedelta(days=n) for n in range((question.last - question.first).days + 1)]
+        barriers = _barriers(question.faults)
+        waiting = list(days)
+
+        def go_ahead(day: date) -> None:
+            """Let the data lane land up to `AHEAD` days after `day`, and no day on which the past changes before it is that day."""
+            while waiting and (waiting[0] == day or ((waiting[0] - day).days <= AHEAD and waiting[0] not in barriers)):
+                arriving = waiting.pop(0)
+                landing[arriving] = data.submit(lanes.land, arriving)
+
+        go_ahead(before)
+        for policy, future in starting.items():
+            told[policy].append(future.result())
+            say(f"{policy}: first model as of {before}: {told[policy][-1].wall_seconds:.0f} s")
+        for day in days:
+            go_ahead(day)
+            landed = landing.pop(day).result()
+            serving = {policy: pool.submit(policy_lane.serve, day) for policy, pool in own.items()}
+            for policy, future in serving.items():
+                done = future.result()
+                told[policy].append(lanes.Told((*landed.events, *done.events), done.cpu_seconds, done.wall_seconds))
+            _say_day(say, day, landed, {policy: told[policy][-1] for policy in own})
+        for pool in own.values():
+            pool.submit(policy_lane.close_lane).result()
+    judged = [day for day in days if day + timedelta(days=settings.training.horizon_days) <= question.last]
+    return [
+        _replayed(policy, folder, told[policy], [before, *days], judged, settings.training.horizon_days)
+        for policy in question.policies
+    ]
+
+
+def _say_day(say: Callable[[str], None], day: date, landed: lanes.Told, done: Mapping[Policy, lanes.Told]) -> None:
+    costs = ", ".join(f"{policy} {told.wall_seconds:.0f} s" for policy, told in done.items())
+    say(f"{day}: data {landed.wall_seconds:.0f} s, {costs}")
+    for policy, told in done.items():
+        for event in told.events:
+            say(f"  {policy}: {event.kind}: {event.text[:150]}")
+
+
+def _replayed(
+    policy: Policy, folder: Path, told: Sequence[lanes.Told], days: Sequence[date], judged: Sequence[date], horizon: int
+) -> Replayed:
+    events = tuple(event for each in told for event in each.events)
+    costs = pd.DataFrame(
+        {
+            "day": list(days),
+            "cpu_seconds": [each.cpu_seconds for each in told],
+            "wall_seconds": [each.wall_seconds for each in told],
+        }
+    )
+    table = realised(local_lake(folder / policy), judged, horizon) if judged else pd.DataFrame()
+    (folder / f"{policy}.ledger.jsonl").write_text("".join(event.line() + "\n" for event in events))
+    table.to_csv(folder / f"{policy}.realised.csv", index=False)
+    costs.to_csv(folder / f"{policy}.costs.csv", index=False)
+    return Replayed(policy, events, table, float(costs["cpu_seconds"].sum()), costs)
+
+
+def summary(replays: Sequence[Replayed], question: Question) -> dict[str, Any]:
+    """The figures of a replay, for `--json` and the page."""
+    return {
+        "from": str(question.first),
+        "to": str(question.last),
+        "seed": question.seed,
+        "faults": [f"{fault.name}@{fault.day}" for fault in question.faults],
+        "values": json.loads(json.dumps(question.values)),
+        "policies": {each.policy: _figures(each) for each in replays},
+    }
+
+
+def _figures(each: Replayed) -> dict[str, Any]:
+    table = each.table
+    return {
+        "ledger_digest": each.digest,
+        "events": counts(each.events),
+        "judged_days": len(table),
+        **({name: float(table[name].mean()) for name in ("ndcg", "recall")} if len(table) else {}),
+        "revenue_a_week": float(table["revenue_hit"].mean()) if len(table) else None,
+        "cpu_seconds": round(each.cpu_seconds, 1),
+    }
+
+
+def question_json(question: Question) -> str:
+    """The question as JSON, kept beside the answers."""
+    return json.dumps(asdict(question), indent=1, default=str, sort_keys=True)

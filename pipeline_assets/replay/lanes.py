@@ -1,0 +1,144 @@
+"""The processes of a replay: one lands the days and builds features; one per policy trains, serves and watches (policy_lane.py).
+
+What is the same for every policy is computed once: the data lane has the lake's tables of data and features, and a policy's lake has links
+to them. A lane moves its clock to the business day and tells what happened.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline_assets.recommender.errors import RunFailed
+from pipeline_assets.replay.story import Event, event
+from pipeline_assets.settings import with_data_dir, with_until, with_values
+
+if TYPE_CHECKING:
+    from pipeline_assets.loop import Task
+    from pipeline_assets.resources.lake import Lake
+
+DATA = "data"  # the folder of the data lane; a policy's folder has its name
+SHARED = ("raw", "validated", "quarantine", "warehouse", "features", "ledger/batches", "ledger/verdicts")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a lane did for a day: events for the ledger, and what it cost."""
+
+    events: tuple[Event, ...]
+    cpu_seconds: float
+    wall_seconds: float
+
+
+def share(data: Path, own: Path) -> None:
+    """Links in the lake of a policy to the tables of the data lane."""
+    for name in SHARED:
+        there, here = data / "lake" / name, own / "lake" / name
+        if there.exists() and not here.is_symlink():
+            here.parent.mkdir(parents=True, exist_ok=True)
+            here.symlink_to(there, target_is_directory=True)
+
+
+def enter(folder: Path, values: Mapping[str, Mapping[str, Any]], first: date) -> None:
+    """Make this process a lane: everything it writes is in `folder`, and these settings hold."""
+    from pipeline_assets.cli import quiet
+    from pipeline_assets.resources.lost_runs import end_with_parent
+
+    end_with_parent()
+    quiet()
+    with_data_dir(folder)
+    with_values(values)
+    with_until(first)
+    (folder / "dagster").mkdir(parents=True, exist_ok=True)
+    sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # dbt's log; the parent says how far it is
+
+
+class Stopwatch:
+    """CPU seconds of this process and its children, and wall seconds, since it was made."""
+
+    def __init__(self) -> None:
+        self._cpu, self._wall = _cpu_seconds(), time.monotonic()
+
+    def told(self, events: Sequence[Event]) -> Told:
+        """The events and their cost."""
+        return Told(tuple(events), _cpu_seconds() - self._cpu, time.monotonic() - self._wall)
+
+
+def _cpu_seconds() -> float:
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return sum(use.ru_utime + use.ru_stime for use in (own, children))
+
+
+# The data lane
+
+
+def prepare(day: date) -> Told:
+    """Land and build everything up to `day`, and features of the weeks that a model as of it reads."""
+    import dagster as dg
+
+    from pipeline_assets.loop import Loop
+    from pipeline_assets.resources.training_data import training_cutoffs
+
+    watch, settings = Stopwatch(), with_until(day)
+    with dg.DagsterInstance.get() as instance:
+        loop = Loop(settings, instance, lambda line: None)
+        loop.prepare(day, lambda lake: training_cutoffs(lake, day, settings))
+    return watch.told([])
+
+
+def land(day: date) -> Told:
+    """What arrives on the morning after `day`: the day itself, and days that were delivered again; features made from them."""
+    from pipeline_assets.loop import Task
+    from pipeline_assets.resources.lake import local_lake
+    from pipeline_assets.resources.sources import build_source
+    from pipeline_assets.schemas.feeds import FEEDS
+    from pipeline_assets.sources.batch import ReopeningSource
+    from pipeline_assets.sources.late import redelivered, stale_features
+
+    watch, settings, events = Stopwatch(), with_until(day), []
+    lake, now = local_lake(settings.data_dir), datetime.now(UTC)
+    source = build_source(settings, now)
+    late = (
+        redelivered(source.changed_days, lake, day, settings.calendar.late_days)
+        if isinstance(source, ReopeningSource)
+        else {}
+    )
+    events += [event(day, "late", f"{', '.join(feeds)} of {other} changed") for other, feeds in late.items()]
+    arrived = day in source.arrived_days()
+    if not arrived:
+        events.append(event(day, "missing", "the day has not arrived"))
+    for other in [*late, *([day] if arrived else [])]:
+        events += run_task(day, Task("ingest", f"as of {other}", (other,)))
+    if arrived and day not in lake.passed_days(FEEDS, day, day):
+        events.append(event(day, "blocked", "; ".join(_reasons(lake, day)) or "no verdict"))
+    week = [day - timedelta(days=n) for n in range(7)]
+    fresh = sorted({*stale_features(lake, week), *lake.passed_days(FEEDS, day, day)})
+    for other in fresh:
+        events += run_task(day, Task("features", f"as of {other}", (other,)))
+    return watch.told(events)
+
+
+def _reasons(lake: Lake, day: date) -> list[str]:
+    from pipeline_assets.schemas.feeds import FEEDS
+
+    return [
+        reason for feed in FEEDS for verdict in lake.verdicts(feed, day, day).values() for reason in verdict.reasons
+    ]
+
+
+def run_task(day: date, task: Task) -> list[Event]:
+    """One Dagster run in this process; a failed one is an event, as it is an alert in production."""
+    from pipeline_assets.loop import execute
+
+    try:
+        execute(task)
+    except RunFailed as error:
+        return [event(day, "run_failed", " ".join(str(error).split())[:500])]
+    return []

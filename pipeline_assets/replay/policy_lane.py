@@ -1,0 +1,308 @@
+"""A policy's process: it publishes each day, answers the morning's requests, watches, and does what the sensors ask for.
+
+The sensors and the schedule are the real ones, ticked once a day with the daemon's cursors; a policy is which of them are switched on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from pipeline_assets.replay.lanes import DATA, Stopwatch, Told, run_task, share
+from pipeline_assets.replay.story import Event, Injected, Policy, event
+from pipeline_assets.settings import get_settings, with_until
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+    from pipeline_assets.replay.traffic import Api
+    from pipeline_assets.serving.rollout import RolloutState
+
+RETRAINING: Mapping[Policy, tuple[str, ...]] = {  # the automation that a policy switches on, beside what all have
+    "weekly": ("weekly_training",),
+    "drift": ("retrain_on_decision",),
+    "never": (),
+}
+OF_DATA = ("new_day", "late_data")  # sensors of the data lane
+ONLINE = ("features/online_store", "deployment/bundle", "recommendations/daily", "recommendations/discover")
+RELEASE = ("deployment/release",)
+REPORTS = ("drift_report", "skew_report", "quality_report", "slo_report")
+MONITORS = tuple(f"monitoring/{name}" for name in ("prediction_log", "impressions", *REPORTS, "retraining_decision"))
+
+
+class Lane:
+    """What a policy's process keeps between days: the API, the sensors' cursors, and what was told last."""
+
+    def __init__(self, policy: Policy, faults: Sequence[Injected], requests: int, seed: int) -> None:
+        import dagster as dg
+
+        from pipeline_assets.definitions import defs
+
+        self.policy, self.faults, self.requests, self.seed = policy, faults, requests, seed
+        self.cursors: dict[str, str | None] = {}
+        self.requested: set[str] = set()  # run keys: a sensor that asks twice has one effect
+        self.verdicts: dict[str, str] = {}
+        self.releases = 0  # the newest row of the release table that was told
+        self.rollout: tuple[int, RolloutState] | None = None  # what was told of rollouts last
+        self.alerts: list[dict[str, Any]] = []
+        self._open = ExitStack()
+        self.api: Api | None = None
+        listener = _AlertListener(self.alerts)
+        logging.getLogger("pipeline_assets.alerts").addHandler(listener)
+        # one instance and one repository for all days: Dagster keeps a weak reference to the instance that a repository was made under
+        self.instance: dg.DagsterInstance = self._open.enter_context(dg.DagsterInstance.get())
+        self.repository = defs.get_repository_def()
+
+    def start_api(self) -> Api:
+        """The API, started once there is something to serve."""
+        from pipeline_assets.replay.traffic import Api
+
+        if self.api is None:
+            self.api = self._open.enter_context(Api(get_settings()).running())
+        return self.api
+
+    def close(self) -> None:
+        """Stop the API."""
+        self._open.close()
+
+    def faults_of(self, day: date) -> set[str]:
+        return {fault.name for fault in self.faults if fault.day == day}
+
+
+class _AlertListener(logging.Handler):
+    """Keeps what is sent through the alerts' door: its log line is its JSON."""
+
+    def __init__(self, kept: list[dict[str, Any]]) -> None:
+        super().__init__()
+        self._kept = kept
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._kept.append(json.loads(record.getMessage()))
+
+
+_lane: Lane | None = None  # of this process
+
+
+def open_lane(policy: Policy, faults: Sequence[Injected], requests: int, seed: int) -> None:
+    """Make this process the lane of a policy; to be called once."""
+    global _lane
+    _lane = Lane(policy, faults, requests, seed)
+
+
+def close_lane() -> None:
+    """Stop what the lane has running."""
+    if _lane is not None:
+        _lane.close()
+
+
+def first_model(day: date) -> Told:
+    """Train as of `day` and publish it: where every policy starts."""
+    from pipeline_assets.loop import Task
+    from pipeline_assets.resources.lake import local_lake
+
+    watch = Stopwatch()
+    with_until(day)
+    share(get_settings().data_dir.parent / DATA, get_settings().data_dir)
+    lane = _opened()
+    _know(lane, sorted(local_lake(get_settings().data_dir).days("features/customer_product")))
+    events = run_task(day, Task("training", f"as of {day}", (day,)))
+    events += _decisions(day)
+    return watch.told([*events, *_published(lane, day)])
+
+
+def serve(day: date) -> Told:
+    """A business day of a policy: publish it, answer the morning's requests, watch, and do what the sensors ask for."""
+    from pipeline_assets.loop import Task
+
+    watch, lane = Stopwatch(), _opened()
+    with_until(day)
+    share(get_settings().data_dir.parent / DATA, get_settings().data_dir)
+    events = _injected(lane, day) + _published(lane, day) + _morning(lane, day)
+    if not any(
+        event.kind == "held" for event in events
+    ):  # a blocked day's run ends at its check: nothing downstream runs
+        events += run_task(day, Task("publish", f"watch {day}", (day,), MONITORS))
+    events += _verdicts(lane, day)
+    for request in _asked_for(lane, day):
+        reason = dict(request.tags or {}).get("reason", "")
+        events.append(event(day, "run_requested", f"{request.job_name}: {reason or request.run_key}"))
+        events += run_task(
+            day, Task(request.job_name, f"as of {request.partition_key}", (date.fromisoformat(request.partition_key),))
+        )
+        events += _decisions(day)
+    events += [
+        event(day, "alert", f"{alert['severity']}: {alert['name']}: {alert['summary']}") for alert in lane.alerts
+    ]
+    lane.alerts.clear()
+    return watch.told([*events, *_releases(lane, day)])
+
+
+def _know(lane: Lane, days: Sequence[date]) -> None:
+    """Tell this policy's Dagster what the data lane has materialised: its sensors and schedule ask for that."""
+    import dagster as dg
+
+    for day in days:
+        for name in ("customer", "product", "customer_product"):
+            event = dg.AssetMaterialization(["features", name], partition=day.isoformat())
+            lane.instance.report_runless_asset_event(event)
+
+
+def _opened() -> Lane:
+    assert _lane is not None, "open_lane() was called first"
+    return _lane
+
+
+def _published(lane: Lane, day: date) -> list[Event]:
+    """Bundle, lists and release of `day`; without features as of it, the lists of the day before stay."""
+    import dagster as dg
+
+    from pipeline_assets.loop import Task
+    from pipeline_assets.replay.sabotage import truncate_bundle
+    from pipeline_assets.resources.lake import local_lake
+
+    if day not in local_lake(get_settings().data_dir).days("features/customer_product"):
+        return [event(day, "held", "no features as of the day: the lists of the day before stay")]
+    if str(day) not in lane.instance.get_materialized_partitions(dg.AssetKey(["features", "customer_product"])):
+        _know(lane, [day])
+    events = run_task(day, Task("publish", f"build {day}", (day,), ONLINE))
+    if "truncated_bundle" in lane.faults_of(day):
+        events.append(event(day, "fault", f"truncated_bundle: {truncate_bundle(day)}"))
+    return events + run_task(day, Task("publish", f"release {day}", (day,), RELEASE))
+
+
+def _morning(lane: Lane, day: date) -> list[Event]:
+    """Requests of the customers who shop next, and what came back where it was not a personal list."""
+    from pipeline_assets.resources.lake import local_lake
+
+    api = lane.start_api()
+    api.follow()
+    faults = lane.faults_of(day)
+    api.is_store_down = "online_store_down" in faults
+    events = [event(day, "fault", "online_store_down")] if api.is_store_down else []
+    lake = local_lake(get_settings().data_dir)
+    known = sorted(set(lake.read("validated/purchases", day, day, ["customer_id"])["customer_id"].to_pylist()))
+    found = api.morning(day, known[: lane.requests], lane.seed)
+    api.is_store_down = False
+    if set(found) - {"ranked", "popularity"}:
+        told = ", ".join(f"{number} {name}" for name, number in sorted(found.items()))
+        events.append(event(day, "answers", told, dict(sorted(found.items()))))
+    return events
+
+
+def _injected(lane: Lane, day: date) -> list[Event]:
+    """Faults of the model that are done before the day is published."""
+    from pipeline_assets.loop import Task
+    from pipeline_assets.replay.sabotage import force_champion, register_degraded
+
+    faults, events = lane.faults_of(day), []
+    if faults & {"degraded_model", "gate_bypassed"}:
+        version = register_degraded(day)
+        events.append(event(day, "fault", f"degraded_model: run {version[:8]}"))
+        judged = Task("training", f"judge {day}", (day,), ("evaluation/evaluation_report", "evaluation/promotion"))
+        events += run_task(day, judged) + _decisions(day)
+    if "gate_bypassed" in faults:
+        events.append(event(day, "fault", f"gate_bypassed: version {force_champion(day)} is champion by force"))
+    return events
+
+
+def _decisions(day: date) -> list[Event]:
+    """What the gate decided about the model of `day`."""
+    from pipeline_assets.resources.lake import local_lake
+
+    rows = local_lake(get_settings().data_dir).read("evaluation/promotion", day, day).to_pylist()
+    return [event(day, f"gate_{row['outcome']}", "; ".join(row["reasons"])[:600]) for row in rows]
+
+
+def _verdicts(lane: Lane, day: date) -> list[Event]:
+    """Verdicts of the reports that are others than the day before, and what was decided about retraining where something asked for it."""
+    from pipeline_assets.resources.decision_run import DECISION_TABLE
+    from pipeline_assets.resources.lake import local_lake
+
+    lake, events = local_lake(get_settings().data_dir), []
+    for name in REPORTS:
+        for row in lake.read(f"monitoring/{name}", day, day).to_pylist() if lake.exists(f"monitoring/{name}") else []:
+            if lane.verdicts.get(name) != row["verdict"]:
+                lane.verdicts[name] = row["verdict"]
+                events.append(event(day, name, row["verdict"]))
+    for row in lake.read(DECISION_TABLE, day, day).to_pylist() if lake.exists(DECISION_TABLE) else []:
+        if row["decision"] != "nothing":
+            events.append(event(day, f"decision_{row['decision']}", row["reason"]))
+    return events
+
+
+def _asked_for(lane: Lane, day: date) -> list[dg.RunRequest]:
+    """Tick every sensor that the policy has switched on, and the Monday schedule; returns the runs that they ask for."""
+    import dagster as dg
+
+    from pipeline_assets import automation
+    from pipeline_assets.definitions import defs
+
+    asked: list[dg.RunRequest] = []
+    others = {name for names in RETRAINING.values() for name in names} - set(RETRAINING[lane.policy])
+    morning = datetime.combine(
+        day + timedelta(days=1), datetime.min.time(), ZoneInfo(get_settings().calendar.time_zone)
+    )
+    for sensor in automation.SENSORS:
+        if sensor.name in {*others, *OF_DATA} or isinstance(sensor, dg.RunStatusSensorDefinition):
+            continue
+        context = dg.build_sensor_context(
+            lane.instance, lane.cursors.get(sensor.name), repository_def=lane.repository, resources=_needed(sensor)
+        )
+        tick = defs.resolve_sensor_def(sensor.name).evaluate_tick(context)
+        lane.cursors[sensor.name] = tick.cursor
+        asked += [
+            request.with_replaced_attrs(job_name=request.job_name or sensor.job_name)
+            for request in tick.run_requests or []
+        ]
+    for schedule in automation.SCHEDULES:
+        if schedule.name in others or morning.weekday() != 0:  # all of them are of Monday morning
+            continue
+        context = dg.build_schedule_context(
+            lane.instance, scheduled_execution_time=morning.astimezone(UTC), repository_def=lane.repository
+        )
+        evaluated = schedule.evaluate_tick(context)
+        asked += [request.with_replaced_attrs(job_name=schedule.job_name) for request in evaluated.run_requests or []]
+    fresh = [request for request in asked if (request.run_key or "") not in lane.requested]
+    lane.requested |= {request.run_key or "" for request in fresh}
+    return fresh
+
+
+def _needed(sensor: dg.SensorDefinition) -> dict[str, Any]:
+    """The resources that a sensor asks for: the others would be opened too, and MLflow's is one of runs."""
+    from pipeline_assets.definitions import defs
+
+    return {
+        name: resource for name, resource in (defs.resources or {}).items() if name in sensor.required_resource_keys
+    }
+
+
+def _releases(lane: Lane, day: date) -> list[Event]:
+    """What has become of releases since they were last told: refusals, other models that went live, and the newest rollout's stage."""
+    from pipeline_assets.serving.release_state import history, open_state
+    from pipeline_assets.serving.rollout_state import newest
+
+    engine = open_state(get_settings().release_url)
+    try:
+        rows = [row for row in reversed(history(engine)) if row.id > lane.releases]
+        rollout = newest(engine)
+    finally:
+        engine.dispose()
+    lane.releases = max([lane.releases, *(row.id for row in rows)])
+    events = [
+        event(day, "refused_bundle", f"version {row.model_version}: {row.reason}")
+        for row in rows
+        if row.state == "refused"
+    ]
+    if rollout and (stage := (rollout.id, rollout.state)) != lane.rollout:
+        lane.rollout = stage
+        share = f" {rollout.state.share:.0%}" if rollout.state.stage == "canary" else ""
+        # guardrails' figures are of this machine and this hour; their names are not
+        why = "" if rollout.state.is_open else ": " + ", ".join(re.findall(r"(?:^|; )(\w+):", rollout.reason))
+        events.append(event(day, rollout.state.stage, f"version {rollout.model_version}{share}{why}"))
+    return events

@@ -1,0 +1,73 @@
+"""Models and bundles broken on purpose, to see who stops them. Nothing here is called by the pipeline itself."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime
+from pathlib import Path
+
+import pyarrow
+
+from pipeline_assets.resources.lake import local_lake
+from pipeline_assets.resources.tracking import CHAMPION, MODEL_FILE, MODEL_NAME, Tracking
+from pipeline_assets.resources.training_run import MODEL_TABLE
+from pipeline_assets.settings import get_settings
+
+
+def reversed_scores(text: str) -> str:
+    """A LightGBM model whose every leaf has the opposite sign: it recommends what it thinks worst."""
+
+    import lightgbm
+
+    def turned(line: re.Match[str]) -> str:
+        return "leaf_value=" + " ".join(
+            value[1:] if value.startswith("-") else f"-{value}" for value in line[1].split(" ")
+        )
+
+    # without the sizes of the trees' texts LightGBM reads one after the other; what it writes then has the right ones
+    text = re.sub(r"^tree_sizes=.*\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^leaf_value=(.*)$", turned, text, flags=re.MULTILINE)
+    return str(lightgbm.Booster(model_str=text).model_to_string())
+
+
+def _tracking() -> Tracking:
+    settings = get_settings()
+    return Tracking(tracking_uri=settings.mlflow_uri, artifact_root=str(settings.data_dir / "mlflow_artifacts"))
+
+
+def register_degraded(day: date) -> str:
+    """A training run of `day` whose model is the champion's with reversed scores, as if it had been trained; returns its id."""
+    tracking, lake = _tracking(), local_lake(get_settings().data_dir)
+    champion, client = tracking.require_champion(), tracking.client()
+    source = client.get_run(champion.run_id)
+    tags = {name: value for name, value in source.data.tags.items() if not name.startswith("mlflow.")}
+    run = client.create_run(
+        source.info.experiment_id, tags={**tags, "as_of": day.isoformat(), "fault": "degraded_model"}
+    )
+    run_id = str(run.info.run_id)
+    client.log_text(run_id, reversed_scores(tracking.model_text(champion.run_id)), MODEL_FILE)
+    for name in ("settings.json", "ranker_params.json"):
+        client.log_text(run_id, tracking.artifact_text(champion.run_id, name), name)
+    client.set_terminated(run_id)
+    rows = lake.read(MODEL_TABLE).sort_by("event_date").to_pylist()
+    trained = next(row for row in reversed(rows) if row["run_id"] == champion.run_id)
+    row = {**trained, "event_date": day, "run_id": run_id, "recorded_at": datetime.now(UTC)}
+    lake.replace_days(MODEL_TABLE, pyarrow.Table.from_pylist([row]), [day], "fault degraded_model")
+    return run_id
+
+
+def force_champion(day: date) -> str:
+    """Make the model of `day` champion whatever the gate said; returns its version."""
+    lake, client = local_lake(get_settings().data_dir), _tracking().client()
+    version = str(lake.read("evaluation/promotion", day, day).to_pylist()[0]["version"])
+    client.set_registered_model_alias(MODEL_NAME, CHAMPION, version)
+    return version
+
+
+def truncate_bundle(day: date) -> str:
+    """Cut the model of the day's bundle in half; returns the file's name."""
+    lake = local_lake(get_settings().data_dir)
+    model = Path(str(lake.read("deployment/bundle", day, day).to_pylist()[0]["path"])) / "model.txt"
+    content = model.read_bytes()
+    model.write_bytes(content[: len(content) // 2])
+    return f"{model.parent.name}/{model.name}"

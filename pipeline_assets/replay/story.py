@@ -1,0 +1,110 @@
+"""What a replay is asked to do and what it tells: policies, faults at days, events, the ledger.
+
+Belongs here: values and their text form. Does not: running anything. Wall-clock times and CPU seconds are no part of an event, so that the
+same question has the same ledger; costs are kept beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from typing import Any, Literal
+
+from pipeline_assets.recommender.errors import ConfigurationError
+from pipeline_assets.sources.faulty import FAULTS
+
+LONGEST = 600  # characters of an event's words
+_ID = re.compile(
+    r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b(?=[0-9a-f]*[0-9])[0-9a-f]{8,}\b"
+)  # runs, digests, keys
+_PLACE = re.compile(r"/(?:[\w.#@%-]+/)+[\w.#@%-]+")  # a file: its name stays
+Policy = Literal["weekly", "drift", "never"]
+POLICIES: Mapping[Policy, str] = {
+    "weekly": "train every Monday",
+    "drift": "train when drift or lost quality asks for it",
+    "never": "keep the first model",
+}
+# Faults of the model and of serving; those of the data are in sources/faulty.py. Name -> how it should end.
+SYSTEM_FAULTS: Mapping[str, str] = {
+    "degraded_model": "a challenger with reversed scores: the gate rejects it",
+    "gate_bypassed": "the same challenger is made champion by force: the rollout stops it",
+    "truncated_bundle": "the day's bundle is cut after it was built: refused by the probe, the release before stays",
+    "online_store_down": "the API answers from last night's lists, flagged",
+}
+
+
+@dataclass(frozen=True)
+class Injected:
+    """One fault on one business day."""
+
+    name: str
+    day: date
+
+
+def parse_fault(text: str) -> Injected:
+    """`name@YYYY-MM-DD`.
+
+    Raises:
+        ConfigurationError: another form, an unknown name or an unreadable day.
+    """
+    name, _, day = text.partition("@")
+    known = {**FAULTS, **SYSTEM_FAULTS}
+    try:
+        if name in known:
+            return Injected(name, date.fromisoformat(day))
+    except ValueError:
+        pass
+    raise ConfigurationError(
+        "--fault",
+        found=text,
+        wanted=f"name@YYYY-MM-DD with one of {', '.join(known)}",
+        fix="correct the name or the day",
+    )
+
+
+def data_faults(faults: Iterable[Injected]) -> dict[date, tuple[str, ...]]:
+    """The faults that the source makes, by day: the setting `source.faults`."""
+    found: dict[date, tuple[str, ...]] = {}
+    for fault in faults:
+        if fault.name in FAULTS:
+            found[fault.day] = (*found.get(fault.day, ()), fault.name)
+    return found
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened: on which business day, of which kind, in words, and the figures behind it."""
+
+    day: date
+    kind: str
+    text: str
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """The event as one line of JSON, keys sorted."""
+        return json.dumps(
+            {**asdict(self), "day": self.day.isoformat()}, sort_keys=True, ensure_ascii=False, default=str
+        )
+
+
+def event(day: date, kind: str, text: str, facts: Mapping[str, Any] | None = None) -> Event:
+    """An event whose words are the same in an equal replay: one line, without places and without ids that chance gives."""
+    plain = _PLACE.sub(lambda found: found[0].rpartition("/")[2], _ID.sub("#", " ".join(text.split())))
+    return Event(day, kind, plain[:LONGEST], facts or {})
+
+
+def ledger_digest(events: Sequence[Event]) -> str:
+    """SHA-256 of the ledger's lines: equal for equal replays."""
+    return hashlib.sha256("\n".join(event.line() for event in events).encode()).hexdigest()
+
+
+def counts(events: Iterable[Event]) -> dict[str, int]:
+    """How often each kind happened, sorted by name."""
+    found: dict[str, int] = {}
+    for event in events:
+        found[event.kind] = found.get(event.kind, 0) + 1
+    return dict(sorted(found.items()))

@@ -1,0 +1,118 @@
+"""The real API on loopback for the replayed days. Its clock is the wall's: a rollout's evidence is of what was answered since it began.
+
+Belongs here: the server's thread, the requests. Does not: what the answers are worth (outcome.py).
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+from typing import TYPE_CHECKING
+
+import httpx
+import numpy as np
+
+from pipeline_assets.recommender.errors import RunFailed
+from pipeline_assets.serving.online import CustomerFeatures, FeastOnlineFeatures, OnlineFeatures
+
+if TYPE_CHECKING:
+    from pipeline_assets.serving.service import Service
+    from pipeline_assets.settings import Settings
+
+READY_TRIES = 20  # each waits for the online store as long as an answer may; opening it takes seconds on a busy machine
+
+
+class _Store:
+    """An online store that can be taken down."""
+
+    def __init__(self, store: OnlineFeatures, api: Api) -> None:
+        self._store, self._api = store, api
+
+    def read(self, customer_id: str) -> CustomerFeatures | None:
+        if self._api.is_store_down:
+            raise ConnectionError("fault online_store_down: the online store does not answer")
+        return self._store.read(customer_id)
+
+
+class Api:
+    """One API process's worth of serving, in a thread of this process, so that its online store can be taken down."""
+
+    def __init__(self, settings: Settings) -> None:
+        from pipeline_assets.serving.__main__ import config_from
+        from pipeline_assets.serving.app import create_app
+
+        self.is_store_down = False
+        config = config_from(settings)
+
+        def connect(names: Sequence[str]) -> OnlineFeatures:
+            return _Store(FeastOnlineFeatures(config.feast, names), self)
+
+        self.app = create_app(config, connect=connect)
+        self._client: httpx.Client | None = None
+
+    @property
+    def service(self) -> Service:
+        service: Service = self.app.state.service
+        return service
+
+    @contextmanager
+    def running(self) -> Iterator[Api]:
+        """Listening on a free port of the loopback interface."""
+        import uvicorn
+
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            server = uvicorn.Server(uvicorn.Config(self.app, log_level="error", access_log=False))
+            thread = threading.Thread(target=server.run, args=([listening],), name="replayed-api", daemon=True)
+            thread.start()
+            url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+            try:
+                with httpx.Client(base_url=url, trust_env=False, timeout=30) as self._client:
+                    yield self
+            finally:
+                server.should_exit = True
+                thread.join()
+
+    def follow(self) -> None:
+        """Look at the release table now, not at the next poll, and be ready for traffic.
+
+        Raises:
+            RunFailed: it does not become ready.
+        """
+        assert self._client is not None, "inside running()"
+        self.service.releases.refresh()
+        for _ in range(READY_TRIES):
+            ready = self._client.get("/readyz").json()
+            if ready["ready"]:
+                return
+        raise RunFailed(
+            "the replayed API",
+            found="; ".join(ready["reasons"]),
+            wanted="ready for traffic",
+            fix="see the release table and the online store",
+        )
+
+    def morning(self, day: date, customers: Sequence[str], seed: int) -> Counter[str]:
+        """The requests of the morning after `day`: `customers`, a stranger and an anonymous visitor, in shuffled order.
+
+        Returns:
+            Answers by what they were: `ranked`, `batch`, `popularity`, `failed`.
+        """
+        assert self._client is not None, "inside running()"
+        random = np.random.default_rng([seed, day.toordinal()])
+        paths = [f"/v1/customers/{customer}/recommendations" for customer in customers]
+        paths += ["/v1/customers/nobody-knows-me/recommendations", "/v1/recommendations"]
+        found: Counter[str] = Counter()
+        for place in random.permutation(len(paths)):
+            response = self._client.get(paths[int(place)])
+            if response.status_code != 200:
+                found["failed"] += 1
+                continue
+            body = response.json()
+            found["ranked" if body["fallback_level"] == "none" else body["fallback_level"]] += 1
+        self.service.log.flush()  # the monitors read its files
+        return found
