@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow
@@ -29,10 +31,11 @@ from pipeline_assets.resources.report_page import write_page
 from pipeline_assets.settings import Settings
 
 QUALITY_TABLE = "monitoring/quality_report"
-# Judged on the same customers and days, so that a weak week of the calendar alarms nobody. 1.2 CPU s for the fortnight's seven days a day
-# (measured on the sample); TIFU-KNN would be the stronger one at twenty times that.
+# Judged on the same customers and days, so that a weak week of the calendar alarms nobody. A day's lists cost 1.2 CPU s (measured on
+# the sample), TIFU-KNN's five times that.
 YARDSTICK = "decayed frequency"
 K = 10
+CONTENT = "content"
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,16 +72,26 @@ def quality_of(
     door.enter([d for d in by_day if d + timedelta(days=horizon) <= day], horizon)  # windows that are over are judged
     columns = ["customer_id", "product_id", "order_id", "event_date", "amount"]
     purchases = lake.read("warehouse/fct_purchases", settings.calendar.first_day, day, columns).to_pandas()
-    history = realised_quality(by_day, purchases, horizon, day, K, label_days=labels)
-    served = realised_quality(_served(lake, first, day), purchases, horizon, day, K, label_days=labels)
-    complete = [d for d, maturity in zip(history["as_of"], history["maturity"], strict=True) if maturity == "complete"]
-    judged, promoted = {d: by_day[d] for d in complete}, _champion_summaries(lake)
+    promoted_on, promoted = _champion_summaries(lake)
+    content = {d: _content(frame, purchases, d, horizon, promoted_on) for d, frame in by_day.items()}
+    known = _remembered(lake, day, content, set(labels), horizon)
+    fresh = {d: frame for d, frame in by_day.items() if d not in known}
+    history = realised_quality(fresh, purchases, horizon, day, K, label_days=labels)
+    complete = {d: fresh[d] for d in history.loc[history["maturity"] == "complete", "as_of"]}
     scale = promoted["ranker"]["ndcg"] / promoted[YARDSTICK]["ndcg"]
-    yardstick = _yardstick(judged, purchases)
-    baseline = _baseline(yardstick, purchases, horizon, day, labels, scale)
-    errors = paired_errors(judged, yardstick, purchases, horizon, K, scale)
-    history["baseline"] = [baseline.get(d, math.nan) for d in history["as_of"]]
-    history[PAIRED_ERROR] = [errors.get(d, math.nan) for d in history["as_of"]]
+    yardstick = _yardstick(complete, purchases)
+    figures_of = {
+        "baseline": _baseline(yardstick, purchases, horizon, day, labels, scale),
+        PAIRED_ERROR: paired_errors(complete, yardstick, purchases, horizon, K, scale),
+    }
+    for name, by_date in figures_of.items():
+        history[name] = [by_date.get(d, math.nan) for d in history["as_of"]]
+    history[CONTENT] = [content[d] for d in history["as_of"]]
+    kept = pd.DataFrame([{**row, "as_of": d, "labels_as_of": day} for d, row in known.items()])
+    parts = [part for part in (kept, history) if len(part)]
+    history = pd.concat(parts, ignore_index=True).sort_values("as_of", ignore_index=True) if parts else history
+    baseline = {d: float(v) for d, v in zip(history["as_of"], history["baseline"], strict=True) if v > 0}
+    served = realised_quality(_served(lake, first, day), purchases, horizon, day, K, label_days=labels)
     decision = quality_decision(history, baseline, policy)
     page = write_page(settings, "quality", day, quality_page(day, history, decision, served, YARDSTICK))
     figures = {
@@ -96,6 +109,33 @@ def quality_of(
     }
     lake.replace_days(QUALITY_TABLE, pyarrow.Table.from_pylist([row]), [day], run_id, evolves=True)
     return QualityReport(history, served, decision, page)
+
+
+def _content(frame: pd.DataFrame, purchases: pd.DataFrame, day: date, horizon: int, promoted_on: date) -> str:
+    """What the figures of a day are computed from, in short: lines and amount of its window, its lists, the champion's evaluation."""
+    dates = purchases["event_date"]
+    bought = purchases.loc[(dates > day) & (dates <= day + timedelta(days=horizon)), "amount"]
+    return f"{len(bought)} lines of {bought.sum():.2f}, {len(frame)} places, {promoted_on}"
+
+
+def _remembered(
+    lake: Lake, day: date, content: Mapping[date, str], labels: set[date], horizon: int
+) -> dict[date, dict[str, Any]]:
+    """Day -> its row in the newest report before `day`, where it was complete then and is of the same content now.
+
+    Judging a day anew costs 3 CPU s on the sample, and a fortnight of them is looked at every day.
+    """
+    before = [d for d in lake.days(QUALITY_TABLE) if d < day]
+    if not before:
+        return {}
+    (row,) = lake.read(QUALITY_TABLE, max(before), max(before), ["history"]).to_pylist()
+    found = {}
+    for figures in json.loads(row["history"]):
+        d = date.fromisoformat(figures["as_of"][:10])
+        window = {d + timedelta(days=n) for n in range(1, horizon + 1)}
+        if figures["maturity"] == "complete" and window <= labels and figures.get(CONTENT) == content.get(d):
+            found[d] = {name: math.nan if value is None else value for name, value in figures.items()}
+    return found
 
 
 def _yardstick(slates: dict[date, pd.DataFrame], purchases: pd.DataFrame) -> dict[date, pd.DataFrame]:
@@ -136,8 +176,8 @@ def _served(lake: Lake, first: date, day: date) -> dict[date, pd.DataFrame]:
     return {d: frame[["customer_id", "rank", "product_id"]] for d, frame in rows.groupby("event_date")}
 
 
-def _champion_summaries(lake: Lake) -> dict[str, dict[str, float]]:
-    """Method -> measures, of the evaluation with which the champion was promoted."""
+def _champion_summaries(lake: Lake) -> tuple[date, dict[str, dict[str, float]]]:
+    """The day on which the champion was promoted, and method -> measures of the evaluation that did it."""
     promotions = lake.read("evaluation/promotion").to_pandas().sort_values("event_date")
     promoted = promotions[promotions["outcome"] == "promote"]
     if promoted.empty:
@@ -148,4 +188,4 @@ def _champion_summaries(lake: Lake) -> dict[str, dict[str, float]]:
     summaries: dict[str, dict[str, float]] = json.loads(
         lake.read("evaluation/evaluation_report", day, day)["summaries"][0].as_py()
     )
-    return summaries
+    return day, summaries

@@ -184,3 +184,34 @@ def test_an_unknown_indicator_is_an_error(lake: Lake, settings: Settings, tmp_pa
     chosen = settings.monitoring.model_copy(update={"slo_file": tmp_path / "slo.toml"})
     with pytest.raises(ConfigurationError, match="happiness"):
         slo_of(lake, DAY, settings.model_copy(update={"monitoring": chosen}), "run", NOW)
+
+
+def test_days_are_judged_once(lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The day after, one day more is complete: it alone is judged. A day whose labels were corrected is judged again."""
+    from pipeline_assets.resources import quality_run
+
+    judged: list[list[date]] = []
+    measure = quality_run.paired_errors
+
+    def watched(slates: Any, *rest: Any) -> Any:
+        judged.append(sorted(slates))
+        return measure(slates, *rest)
+
+    monkeypatch.setattr(quality_run, "paired_errors", watched)
+
+    def report(day: date) -> Any:
+        return quality_of(lake, day, settings, POLICY, "run", Door(lake, "monitoring", "run", NOW, None), NOW)
+
+    first = report(DAY - timedelta(days=1))
+    second = report(DAY)
+    assert judged[1] == [DAY - timedelta(days=7)]
+    again = second.history.merge(first.history, on="as_of", suffixes=("", "_before"))
+    both = again[(again["maturity"] == "complete") & (again["maturity_before"] == "complete")]
+    assert len(both) >= 13
+    assert (both["ndcg"] == both["ndcg_before"]).all()
+    row = {"customer_id": "c0", "product_id": "p9", "event_date": DAY, "amount": 5.0, "quantity": 1.0, "order_id": "x"}
+    lake.replace_days("warehouse/fct_purchases", pyarrow.Table.from_pylist([row]), [DAY], "run")
+    lake.record_verdicts([Verdict("purchases", DAY + timedelta(days=1), "passed", 8, 8, 0)], "run", NOW)
+    report(DAY + timedelta(days=1))
+    assert DAY - timedelta(days=7) in judged[2]
+    assert DAY - timedelta(days=8) not in judged[2]
