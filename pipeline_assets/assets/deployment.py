@@ -10,7 +10,7 @@ from pipeline_assets.partitions import daily
 from pipeline_assets.recommender.manifest import verify
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import Lake
-from pipeline_assets.resources.release import build_bundle
+from pipeline_assets.resources.release import build_bundle, refresh_stable
 from pipeline_assets.resources.release import release as make_live
 from pipeline_assets.resources.signing import trusted
 from pipeline_assets.resources.tracking import Tracking
@@ -61,15 +61,19 @@ def bundle(
     owners=ML_TEAM,
     kinds={"sqlalchemy"},
     tags={"layer": GROUP},
-    code_version="1",
+    code_version="2",
     partitions_def=daily,
     backfill_policy=dg.BackfillPolicy.single_run(),
-    description="One row of the release table: the bundle of the day, asked in a child process and then made live with its batch recommendations "
-    "as fallback. A damaged bundle is refused with its reason and the live one stays. Read by the API every few seconds.",
+    description="One row of the release table: the bundle of the day, asked in a child process. A newer day of the live model is live with its batch "
+    "recommendations as fallback; a new model is on trial, and the live one gets the day, too. A damaged bundle is refused with its reason and the live "
+    "one stays. Read by the API every few seconds.",
 )
-def release(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
+def release(
+    context: dg.AssetExecutionContext, lake: Lake, feature_store: FeatureStoreResource, tracking: Tracking
+) -> dg.MaterializeResult:
     def one_day(day: date) -> dict[str, Any]:
         row = make_live(lake, day, get_settings(), datetime.now(UTC))
+        refresh_stable(lake, feature_store, tracking, day, get_settings(), context.run.run_id, datetime.now(UTC))
         return {
             "state": row.state,
             "model_version": row.model_version,

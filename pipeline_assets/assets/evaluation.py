@@ -16,6 +16,7 @@ from pipeline_assets.resources.evaluation_run import evaluate
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.release import promote
+from pipeline_assets.resources.rollout_run import record_approval
 from pipeline_assets.resources.slo_run import frozen_by
 from pipeline_assets.resources.tracking import Tracking
 from pipeline_assets.settings import get_settings
@@ -98,6 +99,7 @@ def promotion(context: dg.AssetExecutionContext, lake: Lake, tracking: Tracking)
     def one_day(day: date) -> dict[str, Any]:
         frozen = frozen_by(lake, day)
         result = promote(lake, tracking, day, context.run.run_id, frozen, get_settings().monitoring.override_freeze)
+        record_approval(get_settings(), result.version, result.outcome, result.reasons, day, datetime.now(UTC))
         return {
             "outcome": result.outcome,
             "model_version": result.version,

@@ -38,9 +38,9 @@ from pipeline_assets.resources.evaluation_run import EVALUATION_TABLE
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.nightly_rules import barriers, caps, ruled
-from pipeline_assets.resources.rollout_run import policy_of
+from pipeline_assets.resources.rollout_run import policy_of, record_config
 from pipeline_assets.resources.signing import signing_key, trusted
-from pipeline_assets.resources.tracking import Tracking
+from pipeline_assets.resources.tracking import Tracking, Version
 from pipeline_assets.resources.training_data import customer_ids, sellable_purchases
 from pipeline_assets.resources.training_run import model_run
 from pipeline_assets.schemas.tables import RECOMMENDATIONS
@@ -131,15 +131,17 @@ def build_bundle(
     settings: Settings,
     dagster_run_id: str,
     created_at: datetime,
+    version: Version | None = None,
 ) -> Path:
     """Write and sign the bundle of the champion and the catalogue of `day`, and register it once its signature is trusted.
 
-    The same content, signed with the same key, has the same path and is not written again.
+    The same content, signed with the same key, has the same path and is not written again. With `version` it is that model's, and
+    is not the bundle of the day.
 
     Raises:
         BundleError: the key that signs is none of the public keys that serving trusts.
     """
-    champion = tracking.require_champion()
+    champion = version or tracking.require_champion()
     store = features.apply()
     table = lake.read("features/product", day, day).to_pandas().sort_values("product_id")
     if table.empty:
@@ -189,8 +191,9 @@ def build_bundle(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bundle(path, contents, key)
     manifest = verify(path, trusted(settings))
-    row = {"event_date": day, "path": str(path), "bundle_id": manifest.bundle_id, "model_version": champion.version}
-    lake.replace_days(BUNDLE_TABLE, pyarrow.Table.from_pylist([row]), [day], dagster_run_id)
+    if version is None:
+        row = {"event_date": day, "path": str(path), "bundle_id": manifest.bundle_id, "model_version": champion.version}
+        lake.replace_days(BUNDLE_TABLE, pyarrow.Table.from_pylist([row]), [day], dagster_run_id)
     return path
 
 
@@ -219,6 +222,23 @@ def recommend(
     """Top N of every customer by the bundle of `day`, and a slate of ten with something new where it costs little: those of `names` are written to the
     lake, the first also, atomically, as one Parquet file for serving."""
     bundle = bundle_of(lake, day, settings)
+    ranked, daily = _rank_all(lake, features, bundle, day, settings)
+    slates = {"daily": daily, "discover": discover(ranked)}
+    slates = {name: slates[name] for name in names}
+    for name, frame in slates.items():
+        table = pyarrow.Table.from_pandas(frame, RECOMMENDATIONS, preserve_index=False)
+        lake.replace_days(f"recommendations/{name}", table, [day], dagster_run_id)
+    path = _fallback_path(settings, day, bundle.manifest.model_version)
+    if "daily" in slates:
+        _write_fallback(slates["daily"], path)
+    return Recommended(slates, path)
+
+
+def _rank_all(
+    lake: Lake, features: FeatureStoreResource, bundle: Bundle, day: date, settings: Settings
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """All candidates of every customer as of `day` that the rules do not bar, ranked by a bundle, and the top N of them under all rules: the
+    columns of RECOMMENDATIONS."""
     rows = features.customers_as_of(features.apply(), customer_ids(lake, day), day)
     catalogue = Catalogue(list(bundle.rows), bundle.product_matrix)
     ranked = rank_customers(bundle.booster, rows, catalogue, _ALL_CANDIDATES, settings.training.threads)
@@ -226,15 +246,39 @@ def recommend(
     ranked = ruled(ranked, rows, bundle, barriers(rules), today, _ALL_CANDIDATES)
     ranked.insert(0, "as_of", day)
     ranked["model_version"], ranked["event_date"] = bundle.manifest.model_version, day
-    slates = {"daily": ruled(ranked, rows, bundle, caps(rules), today, top), "discover": discover(ranked)}
-    slates = {name: slates[name] for name in names}
-    for name, frame in slates.items():
-        table = pyarrow.Table.from_pandas(frame, RECOMMENDATIONS, preserve_index=False)
-        lake.replace_days(f"recommendations/{name}", table, [day], dagster_run_id)
-    path = settings.data_dir / "recommendations" / f"{day}-v{bundle.manifest.model_version}.parquet"
-    if "daily" in slates:
-        _write_fallback(slates["daily"], path)
-    return Recommended(slates, path)
+    return ranked, ruled(ranked, rows, bundle, caps(rules), today, top)
+
+
+def refresh_stable(
+    lake: Lake,
+    features: FeatureStoreResource,
+    tracking: Tracking,
+    day: date,
+    settings: Settings,
+    dagster_run_id: str,
+    recorded_at: datetime,
+) -> Release | None:
+    """While another model is on trial, `day` for the live one too: bundle and batch recommendations, probed and live. The day's own
+    bundle is the champion's, which is on trial, and lists that are a week old lose 1.4 % (docs/design/evaluation.md).
+
+    Returns:
+        The release; None when nothing is on trial or the live one is of that day already.
+
+    Raises:
+        BundleError: the probe refused it; the older day stays live.
+    """
+    served = view(open_state(settings.release_url))
+    if served.rollout is None or served.live is None or served.live.as_of >= day.isoformat():
+        return None
+    version = tracking.version(served.live.model_version)
+    path = build_bundle(lake, features, tracking, day, settings, dagster_run_id, recorded_at, version)
+    _, daily = _rank_all(lake, features, load_bundle(path, trusted(settings)), day, settings)
+    _write_fallback(daily, _fallback_path(settings, day, version.version))
+    return _offered(path, version.version, day, settings, recorded_at)
+
+
+def _fallback_path(settings: Settings, day: date, version: str) -> Path:
+    return settings.data_dir / "recommendations" / f"{day}-v{version}.parquet"
 
 
 def _write_fallback(slates: pd.DataFrame, path: Path) -> None:
@@ -253,8 +297,13 @@ def release(lake: Lake, day: date, settings: Settings, recorded_at: datetime) ->
         ConfigurationError: a rollout would start without an armed guardrail.
     """
     row = _one(lake, BUNDLE_TABLE, day)
-    path, version = Path(str(row["path"])), str(row["model_version"])
-    recommendations = settings.data_dir / "recommendations" / f"{day}-v{version}.parquet"
+    record_config(settings, recorded_at)
+    return _offered(Path(str(row["path"])), str(row["model_version"]), day, settings, recorded_at)
+
+
+def _offered(path: Path, version: str, day: date, settings: Settings, recorded_at: datetime) -> Release:
+    """Probe and offer a bundle."""
+    recommendations = _fallback_path(settings, day, version)
     engine = open_state(settings.release_url)
     report = probe(path, trusted(settings))
     if not report.accepted:

@@ -6,8 +6,11 @@ Does not: deciding (serving/rollout), transactions (serving/rollout_state).
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +20,7 @@ from pipeline_assets.recommender.errors import BundleError, ConfigurationError
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.prediction_log_run import IMPRESSIONS_TABLE
 from pipeline_assets.resources.signing import trusted
+from pipeline_assets.serving import audit
 from pipeline_assets.serving.audit import Action
 from pipeline_assets.serving.evidence import arms_of
 from pipeline_assets.serving.guardrails import Arm, Finding, Limits, compare
@@ -170,6 +174,51 @@ def ended_by(engine: sa.Engine) -> tuple[str, Rollout | None]:
     """What a sensor remembers of the newest rollout, so that each of its states is told once: a text, and the rollout."""
     rollout = newest(engine)
     return (f"{rollout.id}:{rollout.revision}" if rollout else ""), rollout
+
+
+def record_approval(
+    settings: Settings, version: str, outcome: str, reasons: Sequence[str], day: date, at: datetime
+) -> None:
+    """What the gate let through, in the audit log."""
+    if outcome != "promote":
+        return
+    with open_state(settings.release_url).begin() as connection:
+        audit.record(
+            connection,
+            actor="gate",
+            action="approve",
+            subject=f"model {version}",
+            reason="; ".join(reasons)[:2_000],
+            at=at,
+            details={"as_of": str(day)},
+        )
+
+
+def record_config(settings: Settings, at: datetime) -> list[str]:
+    """The sections of the settings that differ from the last time this was asked, in the audit log; the first time all of them.
+
+    Kept is a digest of each section, no value: secrets are masked before, and nothing can be read out of it.
+    """
+    sections = {
+        name: hashlib.sha256(json.dumps(section, sort_keys=True).encode()).hexdigest()[:16]
+        for name, section in settings.model_dump(mode="json", exclude={"calendar": {"until"}}).items()
+    }
+    engine = open_state(settings.release_url)
+    before = [json.loads(row.details) for row in audit.entries(engine) if row.action == "config"]
+    changed = sorted(name for name, digest in sections.items() if not before or before[-1].get(name) != digest)
+    if changed:
+        with engine.begin() as connection:
+            reason = f"changed: {', '.join(changed)}" if before else "first seen"
+            audit.record(
+                connection,
+                actor="pipeline",
+                action="config",
+                subject="settings",
+                reason=reason,
+                at=at,
+                details=sections,
+            )
+    return changed
 
 
 def _hits(lake: Lake, rollout: Rollout) -> dict[str, list[float]]:

@@ -23,6 +23,7 @@ from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.sources import SourceResource
 from pipeline_assets.serving.live import BatchSlates
 from pipeline_assets.serving.release_state import current_live, open_state
+from pipeline_assets.serving.rollout_state import view
 from pipeline_assets_tests.e2e.first_run import FirstRun
 from pipeline_assets_tests.shop import NEWEST, WORLD, Pipeline
 from pipeline_assets_tests.ticks import Inbox, requested, tick, webhook
@@ -187,11 +188,12 @@ def test_the_gate_decided_and_recorded_why(story: Story) -> None:
 
 
 def test_the_day_is_published_with_the_champion(story: Story) -> None:
-    """After the training the live release is of Sunday and of the version that the gate left as champion."""
-    live = current_live(open_state(story.pipeline.settings.release_url))
-    assert live is not None
+    """After the training the champion's Sunday is live; or on trial, if the gate made a new model champion, and version 1 has Sunday live."""
+    served = view(open_state(story.pipeline.settings.release_url))
     champion = story.pipeline.metadata("evaluation/promotion", SUNDAY)["champion_version"]
-    assert (live.as_of, live.model_version) == ("2017-03-19", champion)
+    assert served.live is not None
+    assert (served.live.as_of, served.live.model_version) == ("2017-03-19", "1")
+    assert (served.candidate.model_version if served.candidate else "1") == champion
 
 
 def test_the_nightly_slates_of_every_customer_are_the_first_fallback(story: Story) -> None:

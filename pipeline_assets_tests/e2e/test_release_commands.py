@@ -21,11 +21,13 @@ from pipeline_assets.cli import main
 from pipeline_assets.definitions import defs
 from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.lake import local_lake
+from pipeline_assets.resources.rollout_run import record_approval, record_config
 from pipeline_assets.resources.tracking import MODEL_NAME, Tracking
+from pipeline_assets.serving.audit import entries
 from pipeline_assets.serving.release_state import current_live, open_state
 from pipeline_assets.serving.rollout import FULL, ROLLED_BACK, RolloutPolicy, RolloutState
 from pipeline_assets.serving.rollout_state import Offered, advance, newest, offer, view
-from pipeline_assets.settings import get_settings
+from pipeline_assets.settings import get_settings, load_settings
 from pipeline_assets_tests import tiny_bundle as tiny
 from pipeline_assets_tests.e2e.test_commands import commands_of
 from pipeline_assets_tests.ticks import tick, webhook
@@ -229,3 +231,24 @@ def test_the_sensor_brings_the_champion_back_after_a_servers_verdict(desk: Desk)
     desk.alerts = Alerts(webhook_url="")
     desk.tick()
     assert desk.served == ("1", "1")
+
+
+def test_changed_settings_are_in_the_audit_log_without_their_values(desk: Desk) -> None:
+    """All sections at first, nothing the second time, then the one that changed; digests only."""
+    settings = get_settings()
+    assert "rollout" in record_config(settings, NOW)
+    assert record_config(settings, NOW) == []
+    changed = load_settings(
+        {"PIPELINE_DATA_DIR": str(settings.data_dir), "PIPELINE_SOURCE__URL": "postgresql://u:secret@h/d"}
+    )
+    assert record_config(changed, NOW) == ["rollout", "source", "stores"]  # the desk's own variables are gone, too
+    assert "secret" not in entries(desk.engine)[-1].details
+
+
+def test_what_the_gate_let_through_is_in_the_audit_log(desk: Desk) -> None:
+    """A promotion with its reasons; a rejection is no approval."""
+    for outcome in ("promote", "reject"):
+        record_approval(get_settings(), "2", outcome, ["NDCG@10 +3 %"], NOW.date(), NOW)
+    last = entries(desk.engine)[-1]
+    assert (last.actor, last.action, last.subject, last.reason) == ("gate", "approve", "model 2", "NDCG@10 +3 %")
+    assert [row.action for row in entries(desk.engine)].count("approve") == 1
