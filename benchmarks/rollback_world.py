@@ -24,10 +24,10 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.measured import ROOT
+from feature_repo.config import repo_options
 from pipeline_assets.recommender.bundle import BundleContents, FeatureLists, WarmupRequest, write_bundle
 from pipeline_assets.recommender.packing import pack
 from pipeline_assets.resources.signing import signing_key
-from pipeline_assets.serving.__main__ import config_from
 from pipeline_assets.serving.online import open_feature_store
 from pipeline_assets.serving.rollout_state import Offered
 from pipeline_assets.settings import Settings, load_settings
@@ -111,7 +111,9 @@ class Shop:
         from feast.types import Array, Bytes, Float32, String
 
         self.root.mkdir(parents=True, exist_ok=True)
-        store = open_feature_store(dict(config_from(self.settings).feast))
+        store = open_feature_store(
+            repo_options(self.settings)
+        )  # with an offline store: `apply` wants one, serving has none
         entity = Entity(name="customer", join_keys=["customer_id"], value_type=ValueType.STRING)
         columns: Mapping[str, Mapping[str, Any]] = {
             "customer": dict.fromkeys(FEATURES.customer, Float32),
