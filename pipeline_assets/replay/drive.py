@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pipeline_assets.recommender.errors import ConfigurationError
 from pipeline_assets.replay import lanes, policy_lane
 from pipeline_assets.replay.outcome import realised
 from pipeline_assets.replay.story import Event, Injected, Policy, counts, data_faults, ledger_digest
+from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import local_lake
 from pipeline_assets.settings import Settings
 from pipeline_assets.sources.faulty import LATE_DAYS
@@ -124,8 +125,10 @@ def replay(question: Question, folder: Path, settings: Settings, say: Callable[[
         for pool in own.values():
             pool.submit(policy_lane.close_lane).result()
     judged = [day for day in days if day + timedelta(days=settings.training.horizon_days) <= question.last]
+    ledger, now, start = local_lake(settings.data_dir), datetime.now(UTC), settings.calendar.holdout_start
+    door = Door(ledger, "backtest", f"replay-{now:%Y%m%dT%H%M%S}", now, start)  # counted where people look
     return [
-        _replayed(policy, folder, told[policy], [before, *days], judged, settings.training.horizon_days)
+        _replayed(policy, folder, told[policy], [before, *days], judged, settings.training.horizon_days, door)
         for policy in question.policies
     ]
 
@@ -139,7 +142,13 @@ def _say_day(say: Callable[[str], None], day: date, landed: lanes.Told, done: Ma
 
 
 def _replayed(
-    policy: Policy, folder: Path, told: Sequence[lanes.Told], days: Sequence[date], judged: Sequence[date], horizon: int
+    policy: Policy,
+    folder: Path,
+    told: Sequence[lanes.Told],
+    days: Sequence[date],
+    judged: Sequence[date],
+    horizon: int,
+    door: Door,
 ) -> Replayed:
     events = tuple(event for each in told for event in each.events)
     costs = pd.DataFrame(
@@ -149,7 +158,7 @@ def _replayed(
             "wall_seconds": [each.wall_seconds for each in told],
         }
     )
-    table = realised(local_lake(folder / policy), judged, horizon) if judged else pd.DataFrame()
+    table = realised(local_lake(folder / policy), judged, horizon, door) if judged else pd.DataFrame()
     (folder / f"{policy}.ledger.jsonl").write_text("".join(event.line() + "\n" for event in events))
     table.to_csv(folder / f"{policy}.realised.csv", index=False)
     costs.to_csv(folder / f"{policy}.costs.csv", index=False)

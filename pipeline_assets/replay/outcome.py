@@ -9,22 +9,25 @@ import pandas as pd
 
 from pipeline_assets.recommender.columns import AMOUNT, CUSTOMER_ID, PRODUCT_ID
 from pipeline_assets.recommender.metrics import per_customer_metrics
+from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
 
 K = 10
 COLUMNS = ("day", "shown", "customers", "ndcg", "recall", "revenue_hit", "revenue_target")
 
 
-def realised(lake: Lake, days: Sequence[date], horizon_days: int) -> pd.DataFrame:
+def realised(lake: Lake, days: Sequence[date], horizon_days: int, door: Door) -> pd.DataFrame:
     """Quality of the lists that were live after each of `days`: those of the day, or of the last day before it that was published.
 
     Args:
         days: business days D; lists are judged on purchases of D + 1 to D + horizon_days.
+        door: counts the windows that are held out.
 
     Returns:
         One row per D whose window is over and whole: day, shown (the day whose lists were live), customers (with a purchase), ndcg and
         recall (means over them, at 10), revenue_hit and revenue_target (currency, sums).
     """
+    door.enter(days, horizon_days)
     first, last = min(days), max(days)
     published = sorted(lake.days("recommendations/daily"))
     labelled = set(lake.passed_days(["purchases"], first, last + timedelta(days=horizon_days)))
@@ -43,8 +46,3 @@ def realised(lake: Lake, days: Sequence[date], horizon_days: int) -> pd.DataFram
         means, sums = judged[["ndcg", "recall"]].mean(), judged[["revenue_hit", "revenue_target"]].sum()
         rows.append((day, shown[-1], len(judged), *means, *sums))
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def earned(table: pd.DataFrame) -> float:
-    """Sales of the week after a day that its lists had named, the mean over days: currency a week."""
-    return float(table["revenue_hit"].mean())

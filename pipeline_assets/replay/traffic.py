@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -69,6 +70,8 @@ class Api:
             server = uvicorn.Server(uvicorn.Config(self.app, log_level="error", access_log=False))
             thread = threading.Thread(target=server.run, args=([listening],), name="replayed-api", daemon=True)
             thread.start()
+            while not server.started and thread.is_alive():  # it listens when its bundle is loaded
+                time.sleep(0.05)
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
             try:
                 with httpx.Client(base_url=url, trust_env=False, timeout=30) as self._client:

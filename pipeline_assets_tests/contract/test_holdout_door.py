@@ -20,6 +20,8 @@ READERS = {
     "pipeline_assets/resources/monitoring_run.py": (1, "drift looks at the rows of its own day"),
     "pipeline_assets/resources/quality_run.py": (1, "realised quality enters the door before it reads"),
     "pipeline_assets/resources/passport_run.py": (1, "rows up to the day of the features that an answer was made from"),
+    "pipeline_assets/replay/policy_lane.py": (1, "who shopped on a replayed day, so that they ask the API"),
+    "pipeline_assets/replay/outcome.py": (1, "realised quality enters the door before it reads"),
     "pipeline_assets/resources/snapshots.py": (3, "marts up to the as-of day: features know nothing else"),
 }  # fmt: skip
 ELSEWHERE = (

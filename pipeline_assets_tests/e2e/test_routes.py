@@ -103,7 +103,7 @@ def began(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Began:
     monkeypatch.setattr(training_data, "targets_of", labels)
     monkeypatch.setattr(FeatureStoreResource, "apply", lambda _: None)
     monkeypatch.setattr(training_data, "read_week", lambda *_: SimpleNamespace(rows=None, catalogue=None))
-    monkeypatch.setattr(training_data, "label_week", lambda *_: pyarrow.table({"label": [0]}))
+    monkeypatch.setattr(training_data, "label_week", lambda *_: [])
     return begun
 
 
