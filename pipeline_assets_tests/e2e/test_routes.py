@@ -84,11 +84,11 @@ def began(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Began:
             return replace_days(lake, table, rows, days, *rest, **more)
         return {day: SimpleNamespace(rows=0, digest="") for day in days}
 
-    def open_features(lake: Lake, table: str, schema: pyarrow.Schema, day: date) -> Any:
+    def open_features(lake: Lake, table: str, schema: pyarrow.Schema, day: date, *rest: Any) -> Any:
         if day == BLOCKED:
             begun.append(f"features {BLOCKED}")
             raise WouldCompute
-        return day_file(lake, table, schema, day)
+        return day_file(lake, table, schema, day, *rest)
 
     def labels(purchases: pd.DataFrame) -> dict[str, set[str]]:
         used = {REDELIVERED} & set(purchases["event_date"])
