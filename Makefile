@@ -33,7 +33,7 @@ chaos: setup # needs root, or sudo without a password, for a disk that becomes f
 	$(BIN)/python -W ignore -m pipeline_assets_tests.chaos && $(BIN)/python -m pytest pipeline_assets_tests/chaos
 
 servers: setup # real Redis, PostgreSQL, Prometheus, Alertmanager, wrk: Debian packages that .ci/run installs
-	$(BIN)/python -m pytest pipeline_assets_tests/servers
+	$(BIN)/python -m pytest -n $(or $(PROCESSES),2) --dist loadfile pipeline_assets_tests/servers
 
 lock: # needs uv
 	{ echo '# Every package pinned with hashes, for Python 3.11 on Linux. Written by `make lock` (CONTRIBUTING.md).'; uv pip compile -q --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --no-emit-find-links --no-header --extra sample --extra test pyproject.toml; } > requirements.lock.new && mv requirements.lock.new requirements.lock
