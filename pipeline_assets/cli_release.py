@@ -116,7 +116,7 @@ def audit_verify(arguments: argparse.Namespace) -> int:
 
 
 def replay_answer(arguments: argparse.Namespace) -> int:
-    """How an answer came to be: model, features by digest, candidates with their scores before and after rules, and the purchases behind each
+    """How an answer came to be: model, features as served, candidates with their scores before and after rules, and the purchases behind each
     product, down to their raw batch. It is computed again: exit code 0 when it is equal, 1 with the first difference."""
     from pipeline_assets.cli import quiet
     from pipeline_assets.resources.lake import local_lake
@@ -128,7 +128,13 @@ def replay_answer(arguments: argparse.Namespace) -> int:
     line, difference = found.passport.line, found.passport.first_difference
     if arguments.json:
         parts = [{**asdict(part), "is_equal": part.is_equal} for part in found.passport.parts]
-        content = {"line": line, "parts": parts, "candidates": found.passport.candidates, "raw": found.raw}
+        content = {
+            "line": line,
+            "parts": parts,
+            "candidates": found.passport.candidates,
+            "raw": found.raw,
+            "features": found.passport.features,
+        }
         print(json.dumps({**content, "first_difference": difference and difference.name}, indent=1, default=str))
         return 0 if difference is None else 1
     who = f"customer {line['customer_id']}" if line["customer_id"] else "a visitor"
@@ -189,5 +195,7 @@ def add_verbs(verbs: Any) -> None:
         "replay-answer", help="how an answer came to be, computed again", description=replay_answer.__doc__
     )
     parser.add_argument("answer", metavar="ANSWER_ID", help="answer_id of an answer of the API")
-    parser.add_argument("--json", action="store_true", help="machine-readable output, with all candidates and raw rows")
+    parser.add_argument(
+        "--json", action="store_true", help="machine-readable output, with all candidates, feature values and raw rows"
+    )
     parser.set_defaults(function=replay_answer)

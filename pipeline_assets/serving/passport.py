@@ -7,13 +7,14 @@ Belongs here: finding a line, computing, comparing, in the order of cause and ef
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from pipeline_assets.recommender.errors import NotEnoughData, PipelineError
+from pipeline_assets.recommender.packing import unpack
 from pipeline_assets.serving.answers import Answer, Live, NoPersonalAnswer, fallback_answer, personal_answer
 from pipeline_assets.serving.online import CustomerFeatures
 from pipeline_assets.serving.prediction_line import (
@@ -46,11 +47,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Passport:
-    """A line, the parts in the order of cause and effect, and what was ranked: (product, score before, score after or None)."""
+    """A line, the parts in the order of cause and effect, and what was ranked: (product, score before, score after or None).
+
+    `features`: product of the slate -> name -> value that its score was computed from, None where it is missing. They are those that were
+    served when the parts that are named after them are equal.
+    """
 
     line: Mapping[str, Any]
     parts: tuple[Part, ...]
     candidates: tuple[tuple[str, float, float | None], ...]
+    features: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
 
     @property
     def first_difference(self) -> Part | None:
@@ -106,7 +112,26 @@ def recompute(line: Mapping[str, Any], live: Live, features: CustomerFeatures | 
         Part("products", line["product_ids"], [product for product, _ in answer.slate]),
         Part("scores", line["scores"], [score for _, score in answer.slate]),
     ]
-    return Passport(line, tuple(parts), _candidates(answer.ranked, answer.slate))
+    values = feature_values(live, features, line["product_ids"]) if features and recorded else {}
+    return Passport(line, tuple(parts), _candidates(answer.ranked, answer.slate), values)
+
+
+def feature_values(
+    live: Live, features: CustomerFeatures, products: Sequence[str]
+) -> dict[str, dict[str, float | None]]:
+    """The row of the model matrix of each of `products` that is a candidate: name -> value, None where it is missing."""
+    bundle, ids = live.bundle, features.candidate_ids
+    pair = unpack(features.pair_features, len(ids), len(bundle.features.pair))
+    kept, matrix = bundle.matrix(ids, pair, features.customer_features)
+    rows, names = {product: row for row, product in enumerate(kept)}, bundle.features.all
+    return {
+        product: {
+            name: None if value != value else value
+            for name, value in zip(names, matrix[rows[product]].tolist(), strict=True)
+        }
+        for product in products
+        if product in rows
+    }
 
 
 def _again(line: Mapping[str, Any], live: Live, features: CustomerFeatures | None, rules: RulesSettings) -> Answer:

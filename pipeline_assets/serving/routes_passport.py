@@ -46,6 +46,7 @@ class PassportBody(pydantic.BaseModel):
     first_difference: str | None
     parts: list[PassportPart]
     candidates: list[PassportCandidate]
+    features: dict[str, dict[str, float | None]]  # product of the slate -> feature -> value; null: missing
 
 
 RESPONSES: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (401, 403, 404, 422, 429)}
@@ -72,7 +73,9 @@ def router(service: Service) -> APIRouter:
             ) from None
         live = _loaded(service, line["release_id"])
         if live is None:
-            return PassportBody(line=line, status="unavailable", first_difference=None, parts=[], candidates=[])
+            return PassportBody(
+                line=line, status="unavailable", first_difference=None, parts=[], candidates=[], features={}
+            )
         features = service.features_of(live, line["customer_id"]) if line["features"] else None
         found = recompute(line, live, features, service.config.rules)
         difference = found.first_difference
@@ -88,6 +91,7 @@ def router(service: Service) -> APIRouter:
                 PassportCandidate(product_id=product, before=before, after=after)
                 for product, before, after in found.candidates
             ],
+            features={product: dict(values) for product, values in found.features.items()},
         )
 
     return routes

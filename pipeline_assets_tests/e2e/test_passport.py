@@ -143,6 +143,17 @@ def test_the_route_computes_an_answer_again_to_equality(served: tuple[World, Tes
             assert all(each["before"] == each["after"] for each in body["candidates"])
 
 
+def test_the_route_has_the_features_as_served(served: tuple[World, TestClient]) -> None:
+    """Of p2: three orders, one day ago (`tiny.PAIR`), four orders of the customer, whose other feature is missing; the six of the model."""
+    world, client = served
+    answer = client.get(URL.format("c1")).json()
+    written(world, answer["answer_id"])
+    values = client.get(f"/v1/recommendations/{answer['answer_id']}").json()["features"]
+    assert list(values) == tiny.RANKED
+    assert list(values["p2"]) == tiny.FEATURES.all
+    assert list(values["p2"].values())[:4] == [3.0, 1.0, 4.0, None]
+
+
 def test_the_route_names_changed_features(served: tuple[World, TestClient]) -> None:
     """The online store has other values by now."""
     world, client = served
