@@ -16,6 +16,9 @@ class ServingSettings(Section):
     host: str = "127.0.0.1"
     port: int = pydantic.Field(8000, ge=0, le=65535)
     poll_seconds: float = pydantic.Field(2.0, gt=0)
+    max_in_flight: int = pydantic.Field(
+        8, ge=1
+    )  # requests in progress in one process; the rest gets 429 (docs/adr/0032-speed-of-an-answer.md)
     remember_seconds: float = pydantic.Field(0.0, ge=0)  # features that were read so lately are not read again
     compiled: bool = True  # bundles get the model as machine code too: seven times as fast, 10 s CPU a new model
 

@@ -41,6 +41,7 @@ def config_from(settings: Settings) -> ServingConfig:
         remember_seconds=settings.serving.remember_seconds,
         feast=options,
         poll_seconds=settings.serving.poll_seconds,
+        max_in_flight=settings.serving.max_in_flight,
         rules=settings.rules,
         shadow_share=settings.rollout.shadow_share,
         time_zone=ZoneInfo(settings.calendar.time_zone) if settings.calendar.clock == "wall" else None,

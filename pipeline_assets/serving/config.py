@@ -29,7 +29,7 @@ class ServingConfig:
     max_k: int = 100
     max_feature_lag: timedelta = timedelta(days=1)  # older features than this before the bundle's are stale
     answer_seconds: float = 1.0  # then the batch answer is given; a ranked answer takes about 10 ms
-    max_in_flight: int = 16  # answers take 1 ms, one after the other: who is let in waits 20 ms, the rest gets 429
+    max_in_flight: int = 8  # answers take 1 ms, one after the other: who is let in waits 10 ms, the rest gets 429
     remember_seconds: float = 0.0  # features that were read so lately are not read again
     remember_customers: int = 4_000  # 80 MB
     threads: int = (
