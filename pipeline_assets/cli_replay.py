@@ -15,7 +15,7 @@ from pipeline_assets.settings import get_settings
 from pipeline_assets.settings_rollout import RolloutSettings
 from pipeline_assets.sources.faulty import FAULTS
 
-# A replay trains up to once a week: models of few weeks, which are as good for comparing policies (docs/adr/0043-replay.md).
+# A replay trains up to once a week: models of few weeks are cheaper, for all policies alike. What that does to their comparison was not measured.
 LABEL_WEEKS = 8
 # A morning's requests come within seconds, so a stage is a morning. Latency is of this machine and hour, and would make the ledger depend on them.
 ROLLOUT: dict[str, Any] = {

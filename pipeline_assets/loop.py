@@ -295,7 +295,7 @@ class Loop:
         passed = set(lake.passed_days(FEEDS, days[0], days[-1]))
         for day in days:
             if day not in passed:
-                self._say(f"  BLOCKED {day}: {_why(lake, day)}")
+                self._say(f"  BLOCKED {day}: {why_blocked(lake, day)}")
         stale = stale_days(lake, [f"warehouse/{mart}" for mart in MARTS]).values()
         outdated = {day for of_mart in stale for day in of_mart}
         marts = sorted(day for day in {*self._missing(days, "warehouse/fct_purchases"), *outdated} if day in passed)
@@ -329,7 +329,7 @@ class Loop:
             self._say(f"  {number}/{len(tasks)} {title}: {seconds:.0f} s, peak {gigabytes:.1f} GB")
 
 
-def _why(lake: Lake, day: date) -> str:
+def why_blocked(lake: Lake, day: date) -> str:
     """The reasons of the verdicts that block a day."""
     reasons = [
         reason for feed in FEEDS for verdict in lake.verdicts(feed, day, day).values() for reason in verdict.reasons

@@ -1,5 +1,6 @@
 """Checks of group `monitoring`. Distributions and verdicts warn: a red report is news, not a reason to hold the day back."""
 
+from collections.abc import Collection
 from datetime import date
 from typing import Any
 
@@ -57,14 +58,9 @@ def impressions_are_whole(context: dg.AssetCheckExecutionContext, lake: Lake) ->
     description="Inputs look like the same weekdays of the weeks before.",
 )
 def inputs_do_not_drift(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
-    def one_day(day: date) -> tuple[bool, dict[str, Any]]:
-        row = lake.read(DRIFT_TABLE, day, day).to_pylist()[0]
-        return row["verdict"] in ("ok", "watch"), {
-            "verdict": row["verdict"],
-            "reasons": dg.MetadataValue.json(row["reasons"]),
-        }
-
-    return each_day(context, one_day, dg.AssetCheckSeverity.WARN)
+    return each_day(
+        context, lambda day: _verdict_is(("ok", "watch"), lake, DRIFT_TABLE, day), dg.AssetCheckSeverity.WARN
+    )
 
 
 @dg.asset_check(
@@ -73,11 +69,7 @@ def inputs_do_not_drift(context: dg.AssetCheckExecutionContext, lake: Lake) -> d
     description="Realised quality is not degraded; unknown is said, not passed off as good.",
 )
 def quality_is_not_degraded(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
-    def one_day(day: date) -> tuple[bool, dict[str, Any]]:
-        row = lake.read(QUALITY_TABLE, day, day).to_pylist()[0]
-        return row["verdict"] == "ok", {"verdict": row["verdict"], "reasons": dg.MetadataValue.json(row["reasons"])}
-
-    return each_day(context, one_day, dg.AssetCheckSeverity.WARN)
+    return each_day(context, lambda day: _verdict_is(("ok",), lake, QUALITY_TABLE, day), dg.AssetCheckSeverity.WARN)
 
 
 @dg.asset_check(
@@ -86,7 +78,7 @@ def quality_is_not_degraded(context: dg.AssetCheckExecutionContext, lake: Lake) 
     description="What is served is what was computed; unknown is said, not passed off as good.",
 )
 def predictions_are_not_skewed(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
-    return each_day(context, lambda day: _verdict_is_ok(lake, SKEW_TABLE, day), dg.AssetCheckSeverity.WARN)
+    return each_day(context, lambda day: _verdict_is(("ok",), lake, SKEW_TABLE, day), dg.AssetCheckSeverity.WARN)
 
 
 @dg.asset_check(
@@ -95,7 +87,7 @@ def predictions_are_not_skewed(context: dg.AssetCheckExecutionContext, lake: Lak
     description="Every error budget that is known has something left.",
 )
 def budgets_are_not_exhausted(context: dg.AssetCheckExecutionContext, lake: Lake) -> dg.AssetCheckResult:
-    return each_day(context, lambda day: _verdict_is_ok(lake, SLO_TABLE, day), dg.AssetCheckSeverity.WARN)
+    return each_day(context, lambda day: _verdict_is(("ok",), lake, SLO_TABLE, day), dg.AssetCheckSeverity.WARN)
 
 
 @dg.asset_check(
@@ -113,6 +105,6 @@ def decision_respects_the_upstream(context: dg.AssetCheckExecutionContext, lake:
     return each_day(context, one_day)
 
 
-def _verdict_is_ok(lake: Lake, table: str, day: date) -> tuple[bool, dict[str, Any]]:
+def _verdict_is(good: Collection[str], lake: Lake, table: str, day: date) -> tuple[bool, dict[str, Any]]:
     row = lake.read(table, day, day).to_pylist()[0]
-    return row["verdict"] == "ok", {"verdict": row["verdict"], "reasons": dg.MetadataValue.json(row["reasons"])}
+    return row["verdict"] in good, {"verdict": row["verdict"], "reasons": dg.MetadataValue.json(row["reasons"])}

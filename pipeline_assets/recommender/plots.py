@@ -265,6 +265,6 @@ def lines_plot(
             axes.plot(days, [line[day] for day in days], symbol, color=colour, markersize=6, linestyle="none")
     axes.set_ylabel(label, color=MUTED)
     axes.grid(color="#e8ecf0")
-    axes.legend(frameon=False, fontsize=9, loc="lower left")
+    axes.legend(frameon=False, fontsize=9, loc="best")
     figure.autofmt_xdate(rotation=30)
     return _png(figure)

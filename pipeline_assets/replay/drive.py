@@ -49,8 +49,7 @@ class Replayed:
     policy: Policy
     events: tuple[Event, ...]
     table: pd.DataFrame
-    cpu_seconds: float
-    days: pd.DataFrame  # day, cpu_seconds, wall_seconds of the policy's lane
+    cpu_seconds: float  # of the policy's lane
 
     @property
     def digest(self) -> str:
@@ -162,7 +161,7 @@ def _replayed(
     (folder / f"{policy}.ledger.jsonl").write_text("".join(event.line() + "\n" for event in events))
     table.to_csv(folder / f"{policy}.realised.csv", index=False)
     costs.to_csv(folder / f"{policy}.costs.csv", index=False)
-    return Replayed(policy, events, table, float(costs["cpu_seconds"].sum()), costs)
+    return Replayed(policy, events, table, float(costs["cpu_seconds"].sum()))
 
 
 def summary(replays: Sequence[Replayed], question: Question) -> dict[str, Any]:

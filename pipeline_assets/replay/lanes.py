@@ -22,7 +22,6 @@ from pipeline_assets.settings import with_data_dir, with_until, with_values
 
 if TYPE_CHECKING:
     from pipeline_assets.loop import Task
-    from pipeline_assets.resources.lake import Lake
 
 DATA = "data"  # the folder of the data lane; a policy's folder has its name
 SHARED = ("raw", "validated", "quarantine", "warehouse", "features", "ledger/batches", "ledger/verdicts")
@@ -95,7 +94,7 @@ def prepare(day: date) -> Told:
 
 def land(day: date) -> Told:
     """What arrives on the morning after `day`: the day itself, and days that were delivered again; features made from them."""
-    from pipeline_assets.loop import Task
+    from pipeline_assets.loop import Task, why_blocked
     from pipeline_assets.resources.lake import local_lake
     from pipeline_assets.resources.sources import build_source
     from pipeline_assets.schemas.feeds import FEEDS
@@ -116,21 +115,13 @@ def land(day: date) -> Told:
         events.append(event(day, "missing", "the day has not arrived"))
     for other in [*late, *([day] if arrived else [])]:
         events += run_task(day, Task("ingest", f"as of {other}", (other,)))
-    if arrived and day not in lake.passed_days(FEEDS, day, day):
-        events.append(event(day, "blocked", "; ".join(_reasons(lake, day)) or "no verdict"))
+    passed = lake.passed_days(FEEDS, day, day)
+    if arrived and not passed:
+        events.append(event(day, "blocked", why_blocked(lake, day)))
     week = [day - timedelta(days=n) for n in range(7)]
-    fresh = sorted({*stale_features(lake, week), *lake.passed_days(FEEDS, day, day)})
-    for other in fresh:
+    for other in sorted({*stale_features(lake, week), *passed}):
         events += run_task(day, Task("features", f"as of {other}", (other,)))
     return watch.told(events)
-
-
-def _reasons(lake: Lake, day: date) -> list[str]:
-    from pipeline_assets.schemas.feeds import FEEDS
-
-    return [
-        reason for feed in FEEDS for verdict in lake.verdicts(feed, day, day).values() for reason in verdict.reasons
-    ]
 
 
 def run_task(day: date, task: Task) -> list[Event]:
@@ -140,5 +131,5 @@ def run_task(day: date, task: Task) -> list[Event]:
     try:
         execute(task)
     except RunFailed as error:
-        return [event(day, "run_failed", " ".join(str(error).split())[:500])]
+        return [event(day, "run_failed", str(error))]
     return []

@@ -124,9 +124,10 @@ def serve(day: date) -> Told:
     with_until(day)
     share(get_settings().data_dir.parent / DATA, get_settings().data_dir)
     events = _injected(lane, day) + _published(lane, day) + _morning(lane, day)
-    if not any(
-        event.kind == "held" for event in events
-    ):  # a blocked day's run ends at its check: nothing downstream runs
+    is_held = any(
+        each.kind == "held" for each in events
+    )  # a blocked day's run ends at its check: nothing downstream runs
+    if not is_held:
         events += run_task(day, Task("publish", f"watch {day}", (day,), MONITORS))
     events += _verdicts(lane, day)
     for request in _asked_for(lane, day):
@@ -149,8 +150,8 @@ def _know(lane: Lane, days: Sequence[date]) -> None:
 
     for day in days:
         for name in ("customer", "product", "customer_product"):
-            event = dg.AssetMaterialization(["features", name], partition=day.isoformat())
-            lane.instance.report_runless_asset_event(event)
+            made = dg.AssetMaterialization(["features", name], partition=day.isoformat())
+            lane.instance.report_runless_asset_event(made)
 
 
 def _opened() -> Lane:

@@ -72,6 +72,10 @@ class Api:
             thread.start()
             while not server.started and thread.is_alive():  # it listens when its bundle is loaded
                 time.sleep(0.05)
+            if not server.started:
+                raise RunFailed(
+                    "the replayed API", found="it ended before it listened", wanted="a server", fix="see its log above"
+                )
             url = f"http://127.0.0.1:{listening.getsockname()[1]}"
             try:
                 with httpx.Client(base_url=url, trust_env=False, timeout=30) as self._client:

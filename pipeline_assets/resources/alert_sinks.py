@@ -13,7 +13,7 @@ import logging
 import math
 import smtplib
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from typing import Literal, Protocol
@@ -127,12 +127,7 @@ class WebhookSink:
 
     def send(self, alert: Alert) -> None:
         """Deliver, or log one error line with the alert's name, the reason and the number of attempts."""
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self.attempts),
-            wait=tenacity.wait_exponential(multiplier=self.first_wait_seconds),
-            retry=tenacity.retry_if_exception(_is_transient),
-            reraise=True,
-        )
+        retrying = _retrying(self.attempts, self.first_wait_seconds, _is_transient)
         body = self.body(alert)
         carrier = logging.getLogger("httpx")  # logs every request with its URL at INFO
         own_requests = _OwnThread()
@@ -196,12 +191,7 @@ class EmailSink:
 
     def send(self, alert: Alert) -> None:
         """Deliver, or log one error line with the alert's name, the reason and the number of attempts."""
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_attempt(self.attempts),
-            wait=tenacity.wait_exponential(multiplier=self.first_wait_seconds),
-            retry=tenacity.retry_if_exception(_is_transient_mail),
-            reraise=True,
-        )
+        retrying = _retrying(self.attempts, self.first_wait_seconds, _is_transient_mail)
         try:
             retrying(self._deliver, self.message(alert))
         except (smtplib.SMTPException, OSError, ValueError) as error:
@@ -255,6 +245,17 @@ class _OwnThread(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         return record.thread != self._thread
+
+
+def _retrying(
+    attempts: int, first_wait_seconds: float, is_transient: Callable[[BaseException], bool]
+) -> tenacity.Retrying:
+    return tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(attempts),
+        wait=tenacity.wait_exponential(multiplier=first_wait_seconds),
+        retry=tenacity.retry_if_exception(is_transient),
+        reraise=True,
+    )
 
 
 def _report_failure(logger: logging.Logger, alert: Alert, reason: str, retrying: tenacity.Retrying) -> None:

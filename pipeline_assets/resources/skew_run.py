@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -39,7 +39,7 @@ FEATURE_SAMPLE = (
     50  # customers read back: 50 x (customer features + about 110 candidates x pair features) = 300,000 values
 )
 ANSWER_SAMPLE = 200  # answers computed again: 0.5 CPU s
-PLAIN = {"k"}  # what may have been asked for besides, for an answer to be the bundle's own ranking
+PLAIN = {"k", "explain", "context"}  # what may have been asked for, for an answer to be the bundle's own ranking
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def online_skew(lake: Lake, resource: FeatureStoreResource, day: date) -> SkewRe
     own = sample[list(CUSTOMER_FEATURES)].to_numpy(np.float32)
     for n in rows:
         served = np.array([online[name][n] for name in CUSTOMER_FEATURES], dtype=np.float32)
-        right, is_same = _pairs(packs.loc[ids[n], "candidate_ids"], packs.loc[ids[n], "pair_features"]), True
+        right = _pairs(packs.loc[ids[n], "candidate_ids"], packs.loc[ids[n], "pair_features"])
         wrong = _pairs(online["candidate_ids"][n], online["pair_features"][n])
         is_same = list(packs.loc[ids[n], "candidate_ids"]) == list(online["candidate_ids"][n])
         if not is_same or right.shape != wrong.shape:
@@ -131,7 +131,7 @@ def answer_skew(lake: Lake, day: date, settings: Settings, policy: SkewPolicy) -
     if not lake.exists(PREDICTION_LOG_TABLE):
         return None
     log = lake.read(PREDICTION_LOG_TABLE, day, day).to_pylist()
-    plain = [row for row in log if row["fallback_level"] == "none" and _is_plain(row)]
+    plain = [row for row in log if row["fallback_level"] == "none" and is_plain(json.loads(row["line"]))]
     if not plain:
         return None
     bundle = bundle_of(lake, day, settings)
@@ -141,9 +141,10 @@ def answer_skew(lake: Lake, day: date, settings: Settings, policy: SkewPolicy) -
     return compare_answers(served, _again(lake, day, bundle, chosen), policy)
 
 
-def _is_plain(row: dict[str, Any]) -> bool:
-    """Whether nothing but a length was asked for: rules, filters, baskets and events change the list on purpose."""
-    return set(json.loads(row["line"])["asked"]) <= PLAIN
+def is_plain(line: Mapping[str, Any]) -> bool:
+    """Whether an answer's line says that the list is as the model ranked it: filters, baskets, the shop's rules and recent events change
+    it on purpose, which is no skew."""
+    return set(line["asked"]) <= PLAIN and not line["applied"] and not line["recent"]
 
 
 def _again(lake: Lake, day: date, bundle: Bundle, chosen: Sequence[dict[str, Any]]) -> dict[str, Answered]:

@@ -28,7 +28,7 @@ def replayed(policy: Policy, earned: float, days: int = 3) -> Replayed:
             "revenue_target": 900.0,
         }
     )
-    return Replayed(policy, (Event(DAY, "gate_promote", "<better>"),), table, 12.3, pd.DataFrame())
+    return Replayed(policy, (Event(DAY, "gate_promote", "<better>"),), table, 12.3)
 
 
 def shown(*replays: Replayed) -> str:
