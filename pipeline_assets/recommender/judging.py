@@ -135,7 +135,8 @@ class Judged:
             seed=seed,
             min_customers=policy.min_slice_customers,
         )
-        return Evidence(self.coverage[CHALLENGER].value, compared, self.faults, self.change)
+        brands = self.exposure["brand"]
+        return Evidence(self.coverage[CHALLENGER].value, compared, self.faults, self.change, brands)
 
 
 def frame_has(frame: pd.DataFrame, measure: str) -> bool:

@@ -20,6 +20,7 @@ from pipeline_assets.recommender.columns import CUSTOMER_ID
 from pipeline_assets.recommender.errors import ConfigurationError, NotEnoughData, SchemaError
 
 Outcome = Literal["promote", "reject", "inconclusive"]
+BRAND_PURCHASES = 0.1  # share of the purchases below which a brand's exposure is a matter of a few products
 COMPARISON_COLUMNS = (
     "reference", "role", "metric", "challenger", "reference_value", "difference", "relative",
     "low", "high", "relative_low", "relative_high", "is_passed",
@@ -66,6 +67,10 @@ class GatePolicy:
     """Share of the products sold in 91 days that is recommended to anybody in the top 10. Popularity reaches 0.0003,
     personal lists 0.17 to 0.21: this stops a ranker that collapsed onto a few products, and nothing else."""
 
+    min_brand_exposure: float = 0.5
+    """Of a brand's share of the purchases, the least share of the slots, for brands with `BRAND_PURCHASES` of them. Two brands of the sample have
+    0.89 and 1.29 (as of 2017-11-12): half stops a ranker that shows one brand where customers buy another, and no taste."""
+
     min_primary: float = 0.01
     """Absolute floor of the primary metric. Popularity has NDCG@10 0.10 here and a list of random products 0.000: below
     it the evaluation or the labels are broken, whoever wins. A tighter floor would follow the season (windows differ by
@@ -89,6 +94,7 @@ class GatePolicy:
             ("draws", self.draws >= 100, "100 or more"),
             ("max_revenue_loss", self.max_revenue_loss >= 0, "0 or more"),
             ("min_coverage", 0 <= self.min_coverage <= 1, "between 0 and 1"),
+            ("min_brand_exposure", 0 <= self.min_brand_exposure <= 1, "between 0 and 1"),
             ("min_primary", 0 <= self.min_primary <= 1, "between 0 and 1"),
             ("max_change", 0 <= self.max_change <= 1, "between 0 and 1"),
             ("min_relative_gain_over_baselines", self.min_relative_gain_over_baselines >= 0, "0 or more"),
@@ -129,13 +135,14 @@ class Evidence:
 
     coverage: the challenger's (`exposure.coverage`), in [0, 1]. slices: `slices.compare_slices`. faults: what makes
     slates unfit to be shown (`sanity.slate_faults`). change: share of slots that differ from the champion's
-    (`sanity.changed_share`); None without one.
+    (`sanity.changed_share`); None without one. brands: who gets the slots (`exposure.exposure` of brands).
     """
 
     coverage: float
     slices: pd.DataFrame | None = None
     faults: Sequence[str] = ()
     change: float | None = None
+    brands: pd.DataFrame | None = None
 
 
 def _customers(index: pd.Index) -> int:
@@ -225,6 +232,7 @@ def _floor_failures(value: float, evidence: Evidence, policy: GatePolicy) -> lis
         more = f"{policy.min_coverage / evidence.coverage:.1f} times as many" if evidence.coverage > 0 else "any"
         fact = f"coverage {evidence.coverage:.4f} is below {policy.min_coverage:.4f}"
         found.append(Failure(fact, f"the slates would have to hold {more} distinct products sold in the last 91 days"))
+    found += _exposure_failures(evidence.brands, policy)
     slices = evidence.slices
     for _, row in (slices[slices["is_below"]] if slices is not None and len(slices) else pd.DataFrame()).iterrows():
         fact = (
@@ -234,6 +242,20 @@ def _floor_failures(value: float, evidence: Evidence, policy: GatePolicy) -> lis
         change = f"{row['metric']} of {row['slice']} would have to rise by {-row['high']:.4f} to be within noise"
         found.append(Failure(fact, change))
     return [*found, *(Failure(fault, "no slate may have this fault") for fault in evidence.faults)]
+
+
+def _exposure_failures(brands: pd.DataFrame | None, policy: GatePolicy) -> list[Failure]:
+    """Brands that are bought and hardly shown."""
+    if brands is None:
+        return []
+    is_hidden = (brands["purchases"] >= BRAND_PURCHASES) & ~(brands["ratio"] >= policy.min_brand_exposure)
+    return [
+        Failure(
+            f"brand {brand} has {row['purchases']:.0%} of the purchases and {row['slots']:.1%} of the slots",
+            f"it would have to get {policy.min_brand_exposure * row['purchases']:.1%} of the slots",
+        )
+        for brand, row in brands[is_hidden].iterrows()
+    ]
 
 
 def _too_large_a_change(evidence: Evidence, policy: GatePolicy) -> Failure | None:

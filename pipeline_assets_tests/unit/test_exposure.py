@@ -59,7 +59,6 @@ def test_coverage_of_a_shop_without_sales_is_refused() -> None:
         exposure.coverage(slates(ann="a"), 0)
 
 
-@pytest.mark.ml_test("M7")
 def test_exposure_compares_slots_with_purchases() -> None:
     """Slots: Own 2 of 4, Other 1, unknown e 1. Purchases: Own 1 of 2, Other 1: ratios 1 and 0.5, none for unknown."""
     found = exposure.exposure(slates(ann="abde"), pairs(ann="a", bob="d"), PRODUCTS["brand"])

@@ -124,6 +124,13 @@ def test_evidence_compares_slices_with_baselines_only() -> None:
     assert evidence.change == 0
 
 
+def test_evidence_has_who_gets_the_slots() -> None:
+    """The first two of the three lists: Own (a, c) has a c, a and a, Other (b, d) has d and b; of four purchases three are Own's."""
+    brands = judged().evidence(GatePolicy(min_slice_customers=2), 1).brands
+    assert brands is not None
+    assert brands.loc["Own", ["slots", "purchases"]].tolist() == [3 / 6, 3 / 4]
+
+
 def test_judged_weeks_go_through_the_gate() -> None:
     """Three customers are too few for any decision: inconclusive, with the number that is missing."""
     week, policy = judged(), GatePolicy()

@@ -127,8 +127,38 @@ def test_weeks_of_one_customer_are_not_more_customers() -> None:
     assert judge(challenger, personal=challenger - 0.01).outcome == "inconclusive"
 
 
-@pytest.mark.parametrize("coverage", [0.001, 0.0, float("nan")])
+def brands(own_slots: float, own_purchases: float = 0.3) -> pd.DataFrame:
+    """Who gets the slots of two brands."""
+    found = pd.DataFrame(
+        {"slots": [own_slots, 1 - own_slots], "purchases": [own_purchases, 1 - own_purchases]}, index=["Own", "Other"]
+    )
+    return found.assign(ratio=found["slots"] / found["purchases"])
+
+
+def exposed(table: pd.DataFrame) -> Decision:
+    evidence = Evidence(0.2, brands=table)
+    return decide(frame(0.30), None, {"personal": frame(0.25)}, POLICY, 1, evidence)
+
+
+@pytest.mark.ml_test("M7")
+def test_a_brand_with_half_of_its_share_of_the_purchases_passes() -> None:
+    """30 % of the purchases and 15 % of the slots is the limit; a brand with 9 % of the purchases is too small to be judged."""
+    assert exposed(brands(0.15)).outcome == "promote"
+    assert exposed(brands(0.0, own_purchases=0.09)).outcome == "promote"
+
+
 @pytest.mark.ml_test("M7", control=True)
+@pytest.mark.parametrize("slots", [0.149, 0.0])
+def test_a_brand_that_is_bought_and_hardly_shown_is_a_reason_to_reject(slots: float) -> None:
+    """A good NDCG that hides a brand: the reason names it and the share that it would have to get."""
+    decision = exposed(brands(slots))
+    assert decision.outcome == "reject"
+    assert len(decision.reasons) == 1
+    assert f"brand Own has 30% of the purchases and {slots:.1%} of the slots" in decision.reasons[0]
+    assert "15.0%" in decision.changes[0]
+
+
+@pytest.mark.parametrize("coverage", [0.001, 0.0, float("nan")])
 def test_collapsed_coverage_is_rejected(coverage: float) -> None:
     """A good NDCG with the same few products for everybody; an unknown coverage does not pass either."""
     decision = decide(frame(0.30), None, {"personal": frame(0.25)}, POLICY, 1, Evidence(coverage))
@@ -172,7 +202,14 @@ def test_judging_without_a_baseline_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"primary_metric": "auc"}, {"min_customers": 1}, {"confidence": 1.0}, {"max_revenue_loss": -0.1}]
+    "wrong",
+    [
+        {"primary_metric": "auc"},
+        {"min_customers": 1},
+        {"confidence": 1.0},
+        {"max_revenue_loss": -0.1},
+        {"min_brand_exposure": 2},
+    ],
 )
 def test_impossible_policy_is_refused(wrong: dict[str, object]) -> None:
     """A gate that cannot work is refused where it is written, by field name."""
