@@ -7,7 +7,7 @@ ENGINES ?= $(HOME)/.cache/pipeline-assets
 engine = $(ENGINES)/$(1)-$(shell sha256sum requirements-$(1).lock | cut -c1-12)
 DBT_SOURCES := $(shell find dbt -name '*.sql' -o -name '*.yml' | grep -v dbt/target)
 
-.PHONY: setup run test check dev serve bench chaos lock servers engines engines-snowflake engines-spark engines-postgres
+.PHONY: setup run test check dev serve bench chaos soak lock servers engines engines-snowflake engines-spark engines-postgres
 
 setup: .venv/.installed dbt/target/manifest.json
 
@@ -31,6 +31,9 @@ bench: setup
 
 chaos: setup # needs root, or sudo without a password, for a disk that becomes full
 	$(BIN)/python -W ignore -m pipeline_assets_tests.chaos && $(BIN)/python -m pytest pipeline_assets_tests/chaos
+
+soak: setup # an hour with everything switched on and nobody touching it; MINUTES=6 is a look
+	$(BIN)/python -m benchmarks.soak $(if $(MINUTES),--minutes $(MINUTES) --out /tmp/soak)
 
 servers: setup # real Redis, PostgreSQL, Prometheus, Alertmanager, wrk: Debian packages that .ci/run installs
 	$(BIN)/python -m pytest -n $(or $(PROCESSES),2) --dist loadfile pipeline_assets_tests/servers

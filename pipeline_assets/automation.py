@@ -40,6 +40,10 @@ _SERVE = dg.AssetSelection.groups("deployment", "recommendations")
 _MONITOR = dg.AssetSelection.groups("monitoring")
 _DRIFT = dg.AssetSelection.assets(["monitoring", "drift_report"])
 
+_AUTOMATION = get_settings().automation
+_SENSOR = dg.DefaultSensorStatus.RUNNING if _AUTOMATION.is_on else dg.DefaultSensorStatus.STOPPED
+_SCHEDULE = dg.DefaultScheduleStatus.RUNNING if _AUTOMATION.is_on else dg.DefaultScheduleStatus.STOPPED
+
 _RUN = {"dagster/max_retries": "1"}  # a second try for a locked database or a lost worker; a blocked day fails both
 
 ingest = dg.define_asset_job(
@@ -99,6 +103,7 @@ def has_champion(lake: Lake) -> bool:
     name="new_day",
     jobs=[first_days, every_day],
     minimum_interval_seconds=60,
+    default_status=_SENSOR,
     description="Requests exactly the business days that have arrived and were never landed, oldest first.",
 )
 def new_day(
@@ -123,6 +128,7 @@ def new_day(
     name="late_data",
     jobs=[ingest, build_features],
     minimum_interval_seconds=600,
+    default_status=_SENSOR,
     description="Lands a day again whose delivery has changed, and computes features again that were made from it: the cut-offs that training "
     "will read. Looks back calendar.late_days; older corrections are a backfill that a person starts.",
 )
@@ -179,9 +185,10 @@ def late_data(
 @dg.schedule(
     name="weekly_training",
     job=retraining,
-    cron_schedule="0 7 * * 1",
-    description="Monday 07:00: retrain as of the newest day with features. The cadence follows the measured cost of stale models: lists lose "
-    "little from an older model, so a week is enough (docs/design/evaluation.md).",
+    cron_schedule=_AUTOMATION.training_cron,
+    default_status=_SCHEDULE,
+    description="Mondays at 07:00, unless automation.training_cron says otherwise: retrain as of the newest day with features. The cadence follows the "
+    "measured cost of stale models: lists lose little from an older model, so a week is enough (docs/design/evaluation.md).",
     execution_timezone=get_settings().calendar.time_zone,
 )
 def weekly_training(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
@@ -197,6 +204,7 @@ def weekly_training(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg
     name="retrain_on_decision",
     job=retraining,
     minimum_interval_seconds=60,
+    default_status=_SENSOR,
     description="Starts the trainings that monitoring/retraining_decision decided on, and tells what it refused. A day that was blocked since then is "
     "looked at again.",
 )

@@ -23,6 +23,7 @@ import pydantic
 from pipeline_assets.recommender.errors import ConfigurationError
 from pipeline_assets.settings_access import AccessSettings
 from pipeline_assets.settings_alerts import AlertSettings
+from pipeline_assets.settings_automation import AutomationSettings
 from pipeline_assets.settings_base import Section
 from pipeline_assets.settings_events import EventSettings
 from pipeline_assets.settings_monitoring import MonitoringSettings
@@ -157,6 +158,7 @@ class Settings(Section):
     calendar: CalendarSettings = CalendarSettings()
     validation: ValidationSettings = ValidationSettings()
     training: TrainingSettings = TrainingSettings()
+    automation: AutomationSettings = AutomationSettings()
     serving: ServingSettings = ServingSettings()
     access: AccessSettings = AccessSettings()
     events: EventSettings = EventSettings()
