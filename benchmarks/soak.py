@@ -305,6 +305,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of soak.json, soak.md, soak.png")
     options = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, and our children would
     week = max(1, round(7 * options.day_seconds / 60))
     more = {**SOAK, "PIPELINE_AUTOMATION__TRAINING_CRON": f"*/{week} * * * *"}
     with ExitStack() as stack:

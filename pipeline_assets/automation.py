@@ -268,6 +268,7 @@ def _root_cause(error: Any) -> str:
 @dg.run_failure_sensor(
     name="alert_on_failure",
     monitor_all_code_locations=False,
+    minimum_interval_seconds=60,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description="Every failed run is an alert: log and webhook.",
 )
