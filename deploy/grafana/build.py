@@ -143,6 +143,12 @@ def serving() -> str:
                         ("sum by (model_version) (rate(serving_answers_total[5m]))", "{{model_version}}"),
                     ),
                     lines(
+                        "Latency by version and stage",
+                        "p99 over five minutes: reading features, ranking, rules; whole is all of it, of fallbacks too.",
+                        "s",
+                        ("serving:stage_latency_seconds:p99_5m", "{{model_version}} {{stage}}"),
+                    ),
+                    lines(
                         "Bundles",
                         "Taken into service, and refused before traffic; log lines lost.",
                         "short",

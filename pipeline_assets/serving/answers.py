@@ -6,7 +6,7 @@ Belongs here: what is answered and how that is flagged. Does not: reading Parque
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice
@@ -25,6 +25,9 @@ from pipeline_assets.settings_rules import RulesSettings
 
 CustomerKind = Literal["known", "new", "anonymous"]
 FallbackLevel = Literal["none", "batch", "popularity"]
+Stage = Literal[
+    "features", "rank", "rules"
+]  # of an answer: reading what is known of the customer, scoring, what the shop's rules leave
 Arm = Literal["stable", "canary"]  # of a rollout: what is live, or the model on trial
 Reasons = Sequence[Sequence[tuple[str, float, float]]]  # per product: (feature, value, contribution)
 NO_RULES = RulesSettings()
@@ -128,6 +131,7 @@ class Answer:
         latency_ms: from the request to the slate.
         moment: what it depends on besides, with the recent events that were looked at.
         ranked: what the rules were applied to, best first; applied: what they did.
+        stages: seconds that parts of it took, in their order; not those of an answer that was given up.
     """
 
     customer_id: str | None
@@ -144,6 +148,11 @@ class Answer:
     moment: Moment | None = None
     ranked: Slate = ()
     applied: tuple[Applied, ...] = ()
+    stages: tuple[tuple[Stage, float], ...] = ()
+
+
+def no_lap(stage: Stage) -> None:
+    """Nobody measures."""
 
 
 def known_at(as_of: str) -> datetime:
@@ -152,9 +161,14 @@ def known_at(as_of: str) -> datetime:
 
 
 def personal_answer(
-    live: Live, asked: AskedFor, features: CustomerFeatures, max_lag: timedelta, moment: Moment
+    live: Live,
+    asked: AskedFor,
+    features: CustomerFeatures,
+    max_lag: timedelta,
+    moment: Moment,
+    lap: Callable[[Stage], None] = no_lap,
 ) -> Answer:
-    """The ranker's answer for a customer whose features were read.
+    """The ranker's answer for a customer whose features were read; `lap` is told of each stage that is over.
 
     Raises:
         NoPersonalAnswer: the features are stale, no candidate is left in the catalogue, or none that the rules allow.
@@ -172,10 +186,12 @@ def personal_answer(
     ids, bundle = features.candidate_ids, live.bundle
     pair = unpack(features.pair_features, len(ids), len(bundle.features.pair))
     products, scores = bundle.rank(ids, pair, features.customer_features, max(len(ids), 1))
+    lap("rank")
     recent = tuple(event for event in moment.recent if event.at >= features.feature_ts)
     days_since = days_since_bought(moment.rules, bundle, ids, pair)
     ranked = list(zip(products, scores.tolist(), strict=True))
     slate, applied = ruled(live, asked, moment, ranked, recent, days_since=days_since)
+    lap("rules")
     if not slate:
         raise NoPersonalAnswer(
             "filtered" if products else "no_candidates",

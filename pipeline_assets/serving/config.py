@@ -42,7 +42,7 @@ class ServingConfig:
     time_zone: ZoneInfo | None = (
         None  # of the shop's days; None on a replayed calendar, where the bundle says which day it is
     )
-    events_url: str = "sqlite://"  # SQLAlchemy URL of the recent events
+    events_url: str = ""  # SQLAlchemy URL of the recent events; a file in `log_dir` if not given
     follow_seconds: float = 0.5
     retention: timedelta = timedelta(days=7)
     events_per_customer: int = 50

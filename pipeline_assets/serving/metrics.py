@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import datetime
+from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline_assets.serving.answers import Answer, Live
+from pipeline_assets.serving.answers import Answer, Live, Stage
 
+STAGE_BUCKETS = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)  # ranking takes 0.3 ms
+STAGES = (*get_args(Stage), "whole")
+VERSIONS = 4  # of models whose latency is kept: live and on trial, and the two before them; 208 series
 LATENCY_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -28,6 +32,14 @@ class Metrics:
         self.latency = Histogram(
             "serving_latency_seconds", "Latency", ["endpoint"], buckets=LATENCY_BUCKETS, registry=r
         )
+        self._stages = Histogram(
+            "serving_stage_latency_seconds",
+            "Latency of answers by part: features, rank, rules; whole is all of it, of fallbacks too",
+            ["model_version", "stage"],
+            buckets=STAGE_BUCKETS,
+            registry=r,
+        )
+        self._watches: dict[str, dict[str, Histogram]] = {}  # version -> stage -> its child
         self.answers = Counter(
             "serving_answers", "Answers", ["fallback_level", "customer_kind", "model_version"], registry=r
         )
@@ -72,6 +84,19 @@ class Metrics:
         self.answers.labels(answer.fallback_level, answer.customer_kind, model_version).inc()
         if answer.reason:
             self.fallbacks.labels(answer.reason).inc()
+        watches = self._watches.get(model_version) or self._watched(model_version)
+        watches["whole"].observe(answer.latency_ms / 1e3)
+        for stage, seconds in answer.stages:
+            watches[stage].observe(seconds)
+
+    def _watched(self, model_version: str) -> dict[str, Histogram]:
+        """Begin to time a version; beyond `VERSIONS` the one that was first seen is forgotten."""
+        while len(self._watches) >= VERSIONS and (oldest := next(iter(self._watches), None)) is not None:
+            for stage in self._watches.pop(oldest, ()):
+                self._stages.remove(oldest, stage)
+        found = {stage: self._stages.labels(model_version, stage) for stage in STAGES}
+        self._watches[model_version] = found
+        return found
 
     def exposition(self) -> bytes:
         """Prometheus text format."""

@@ -24,6 +24,7 @@ from pipeline_assets.serving.answers import (
     Live,
     Moment,
     NoPersonalAnswer,
+    Stage,
     fallback_answer,
     known_at,
     personal_answer,
@@ -44,6 +45,21 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 CANDIDATE_FAULTS = ("ranker",)  # the model's own; a store that fails or hangs hits both arms
 Connect = Callable[[Sequence[str]], OnlineFeatures]  # customer feature names of the live bundle -> a reader of them
+
+
+class Laps:
+    """How long the stages of one answer took: called at the end of each. A read that waits for a thread of the pool waits within `features`."""
+
+    __slots__ = ("_at", "_clock", "stages")
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock, self._at = clock, clock()
+        self.stages: list[tuple[Stage, float]] = []
+
+    def __call__(self, stage: Stage) -> None:
+        now = self._clock()
+        self.stages.append((stage, now - self._at))
+        self._at = now
 
 
 class Service:
@@ -78,7 +94,12 @@ class Service:
         self.shadow = Shadow(self.shadow_log, self._again, wall, monotonic, self.metrics.shadow_dropped.inc)
         self.recent = Recent(config.events_in_memory, config.events_per_customer)
         self.follower = Follower(
-            config.events_url, self.recent, config.follow_seconds, config.retention, wall, monotonic
+            config.events_url or f"sqlite:///{config.log_dir / 'events.db'}",
+            self.recent,
+            config.follow_seconds,
+            config.retention,
+            wall,
+            monotonic,
         )
         self.metrics.recent_events.set_function(lambda: self.recent.count)
         self.metrics.events_poll_age.set_function(lambda: monotonic() - self.follower.looked_at)
@@ -123,30 +144,29 @@ class Service:
 
         A candidate that fails costs its customer nothing: what is stable answers, and the failure is the candidate's.
         """
-        started, arm = self._monotonic(), live.arm
-        answer = await self._attempt(live, asked)
+        started, arm, laps = self._monotonic(), live.arm, Laps(self._monotonic)
+        answer = await self._attempt(live, asked, laps)
         failed = answer.reason if arm == "canary" and answer.reason in CANDIDATE_FAULTS else ""
         if failed:
             self.metrics.candidate_failures.inc()
             self.releases.candidate_failed(live, failed)
-            live = self.releases.live or live
-            answer = await self._attempt(live, asked)
+            live, laps = self.releases.live or live, Laps(self._monotonic)
+            answer = await self._attempt(live, asked, laps)
         elif arm == "canary":
             self.releases.candidate_answered()
-        milliseconds = (self._monotonic() - started) * 1e3
-        return live, replace(answer, arm=arm, failed=failed, latency_ms=milliseconds)
+        milliseconds, stages = (self._monotonic() - started) * 1e3, tuple(laps.stages)
+        return live, replace(answer, arm=arm, failed=failed, latency_ms=milliseconds, stages=stages)
 
-    async def _attempt(self, live: Live, asked: AskedFor) -> Answer:
+    async def _attempt(self, live: Live, asked: AskedFor, laps: Laps) -> Answer:
         moment = self._moment(live, asked.customer_id)
         if asked.customer_id is None:
             return fallback_answer(live, asked, "anonymous", moment)
         try:
             reader = self._readers.get(live.bundle.features.customer)
             if reader is not None and (features := reader.recall(asked.customer_id)) is not None:
-                return personal_answer(
-                    live, asked, features, self.config.max_feature_lag, moment
-                )  # nothing to wait for
-            return await self._within_deadline(self._ranked, live, asked, asked.customer_id, moment)
+                laps("features")  # nothing to wait for
+                return personal_answer(live, asked, features, self.config.max_feature_lag, moment, laps)
+            return await self._within_deadline(self._ranked, live, asked, asked.customer_id, moment, laps)
         except NoPersonalAnswer as error:
             reason = error.reason
         except StoreUnavailable as error:
@@ -222,12 +242,13 @@ class Service:
         found = self.recent.of(customer_id)
         return tuple(event for event in found if event.at >= now - self.config.retention) if found else found
 
-    def _ranked(self, live: Live, asked: AskedFor, customer_id: str, moment: Moment) -> Answer:
+    def _ranked(self, live: Live, asked: AskedFor, customer_id: str, moment: Moment, laps: Laps) -> Answer:
         with self.breaker:
             features = self._reader(live).read(customer_id)
+        laps("features")
         if features is None:
             return fallback_answer(live, asked, "unknown_customer", moment)
-        return personal_answer(live, asked, features, self.config.max_feature_lag, moment)
+        return personal_answer(live, asked, features, self.config.max_feature_lag, moment, laps)
 
     def _read(self, live: Live, customer_id: str) -> None:
         with self.breaker:

@@ -219,6 +219,17 @@ def test_store_that_is_down_asks_to_send_again_and_answers_go_on(tmp_path: Path)
         assert client.get(URL.format("c1")).json()["fallback_level"] == "none"
 
 
+def test_without_a_database_events_are_in_a_file_that_all_threads_see(tmp_path: Path) -> None:
+    """Taken in one thread, looked for in another, closed in a third. In memory each thread would have a database of its own."""
+    world = World(tmp_path)
+    world.release()
+    with world.quick(events_url="") as client:
+        service_of(client).releases.refresh()
+        assert post(client, event(1)) == {"new": 1, "known": 0, "expired": 0}
+        assert [known.event_id for known in service_of(client).recent.of("c1")] == ["e1"]
+    assert (tmp_path / "log" / "events.db").is_file()
+
+
 GOOD = body(event(1))["events"][0]
 
 

@@ -175,6 +175,21 @@ def test_wrong_method_is_a_405(client: TestClient) -> None:
     assert client.delete("/v1/recommendations").status_code == 405
 
 
+def test_latency_is_told_by_version_and_stage(client: TestClient) -> None:
+    """One ranked answer more: one more in each stage of the version that gave it; an anonymous one only in the whole."""
+
+    def counted() -> list[float]:
+        labels = [f'{{model_version="m1",stage="{stage}"}}' for stage in ("features", "rank", "rules", "whole")]
+        return [metric(client, f"serving_stage_latency_seconds_count{each}") for each in labels]
+
+    before = counted()
+    client.get(URL.format("c1"))
+    ranked = counted()
+    client.get("/v1/recommendations")
+    assert [b - a for a, b in zip(before, ranked, strict=True)] == [1, 1, 1, 1]
+    assert [b - a for a, b in zip(ranked, counted(), strict=True)] == [0, 0, 0, 1]
+
+
 def test_metrics_count_without_naming_anyone(client: TestClient) -> None:
     """One more answer of level none; bundle and age are shown; no customer or product id is anywhere."""
     name = 'serving_answers_total{customer_kind="known",fallback_level="none",model_version="m1"}'
