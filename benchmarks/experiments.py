@@ -3,10 +3,12 @@ and compared with the reference on the same customers of the development weeks, 
 
     python -m benchmarks.experiments list
     python -m benchmarks.experiments run --trials seeds leaves        on the fold of the data folder's model
+    python -m benchmarks.experiments run --as-of 2017-10-08 --examples-of 2017-11-12 --trials ...     an earlier fold
     python -m benchmarks.experiments page                             results/model-experiments.md from what was measured
 
 They read a data folder in which `make run UNTIL=...` has finished (`PIPELINE_DATA_DIR`); its training set has the label weeks that trials choose
-from. A fold is its as-of day: another folder, or an earlier `--as-of` of the same, is another fold. Weeks of the holdout go through the door, as everywhere.
+from (declared.py has the trials). A fold is its as-of day: an earlier one reads the weeks that it may know of the same training set. Weeks of the
+holdout go through the door, as everywhere.
 """
 
 from __future__ import annotations
@@ -16,54 +18,19 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.declared import BASE_WEEKS, REFERENCE, STORED, TRIALS, Trial
 from benchmarks.evaluation import Place, place, say
 from benchmarks.scale import RESULTS, commit, machine, record
 
 if TYPE_CHECKING:
+    from benchmarks.extra_columns import Extras
     from pipeline_assets.recommender.split import Weeks
     from pipeline_assets.recommender.training_set import Examples
-
-BASE_WEEKS = 8  # of a trial: a quarter of what the pipeline trains on, so that ten trials take ten minutes
-REFERENCE, STORED = "reference", "the day's model"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One change. `seeds`: the scores of several are averaged. `phases`, `first`: as `ranker.train` has them. `is_weighed`: purchases by amount."""
-
-    why: str
-    weeks: int = BASE_WEEKS
-    params: dict[str, Any] = field(default_factory=dict)
-    seeds: tuple[int, ...] = (7,)
-    phases: tuple[str, str] = ("binary", "lambdarank")
-    first: float = 0.625
-    is_weighed: bool = True
-    rounds: int | None = None
-    without: tuple[str, ...] = ()
-
-
-TRIALS: dict[str, Trial] = {
-    REFERENCE: Trial("the package's defaults"),
-    "4 weeks": Trial("fewer label weeks", weeks=4),
-    "16 weeks": Trial("more label weeks", weeks=16),
-    "seeds": Trial("three seeds, mean of their scores: three times the cost of scoring", seeds=(7, 8, 9)),
-    "leaves": Trial("larger trees", params={"num_leaves": 63}),
-    "small leaves": Trial("smaller trees, more of them", params={"num_leaves": 15}, rounds=480),
-    "slow": Trial("half the rate, twice the rounds", params={"learning_rate": 0.04}, rounds=640),
-    "xendcg": Trial("another objective of order", phases=("binary", "rank_xendcg")),
-    "binary only": Trial("no second phase", first=1.0),
-    "order only": Trial("no first phase", first=0.0),
-    "unweighed": Trial("every purchase weighs the same", is_weighed=False),
-    "half the rows a tree": Trial("a third less time, if nothing is lost", params={"bagging_fraction": 0.5}),
-    "few columns a tree": Trial("more different trees", params={"feature_fraction": 0.3}),
-    "no customer features": Trial(
-        "they say nothing of the order within a list", without=("customer_n_orders", "customer_n_orders_28d", "customer_amount_28d")
-    ),
-}  # fmt: skip
 
 
 def weeks_of(at: Place, number: int) -> Weeks:
@@ -71,54 +38,96 @@ def weeks_of(at: Place, number: int) -> Weeks:
     return replace(at.weeks, training=at.weeks.training[-(number - len(at.weeks.early_stopping)) :])
 
 
-def trained(at: Place, everything: Examples, trial: Trial) -> tuple[Any, int]:
-    """The boosters of a trial as one model, and how many trees they have."""
-    import lightgbm
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """What the trials of a fold share: examples with the keys of their rows, and extra columns."""
 
-    from benchmarks.trials import Mean
-    from pipeline_assets.recommender.ablation import without
-    from pipeline_assets.recommender.ranker import RankerParams, dataset, model_text, train
+    at: Place
+    everything: Examples
+    keys: Any
+    extras: Extras
 
-    weeks, chosen = weeks_of(at, trial.weeks), at.settings.training
-    parts = [without(everything.of(part), trial.without) for part in (weeks.training, weeks.early_stopping)]
-    if not trial.is_weighed:
-        parts = [replace(part, weight=part.weight**0) for part in parts]
-    training = dataset(parts[0])
-    stopping = dataset(parts[1], training)
-    params, rounds = replace(RankerParams(), **trial.params), trial.rounds or chosen.max_rounds
-    boosters, trees = [], 0
-    for seed in trial.seeds:
-        found = train(
-            training, stopping, params, rounds, seed, chosen.threads, objectives=trial.phases, first_phase=trial.first
-        )
-        boosters.append(lightgbm.Booster(model_str=model_text(found.booster, found.best_iteration)))
-        trees += found.best_iteration
-    return (boosters[0] if len(boosters) == 1 else Mean(boosters)), trees
+    @classmethod
+    def of(cls, at: Place, source: date) -> Bench:
+        """Open the label weeks of the training set of `source` that the fold may know."""
+        from benchmarks.extra_columns import Extras, stored_with_keys
+        from pipeline_assets.resources.training_data import TRAINING_SET
+
+        known = [*at.weeks.training, *at.weeks.early_stopping]
+        return cls(at, *stored_with_keys(at.lake.files(TRAINING_SET, source, source), known), Extras(at))
+
+    def trained(self, trial: Trial) -> tuple[Any, int, float]:
+        """The boosters of a trial as one model, how many trees they have, and the extra columns' share of the split gain."""
+        import lightgbm
+
+        from benchmarks.trials import Mean
+        from pipeline_assets.recommender.ablation import without
+        from pipeline_assets.recommender.features import MODEL_FEATURES
+        from pipeline_assets.recommender.ranker import dataset, model_text, train
+
+        weeks, chosen = weeks_of(self.at, trial.weeks), self.at.settings.training
+        names = [*MODEL_FEATURES, *(self.extras.names(trial.extra) if trial.extra else [])]
+        parts = [self.everything.of(part) for part in (weeks.training, weeks.early_stopping)]
+        if trial.extra:
+            parts = [self.extras.widened(part, self.keys, trial.extra) for part in parts]
+        parts = [without(part, trial.without, names) for part in parts]
+        if not trial.is_weighed:
+            parts = [replace(part, weight=part.weight**0) for part in parts]
+        training = dataset(parts[0], names=names)
+        stopping = dataset(parts[1], training, names)
+        rounds, boosters, trees, gains = trial.rounds or chosen.max_rounds, [], 0, []
+        for seed in trial.seeds:
+            found = train(
+                training,
+                stopping,
+                trial.ranker,
+                rounds,
+                seed,
+                chosen.threads,
+                objectives=trial.phases,
+                first_phase=trial.first,
+            )
+            gain = found.booster.feature_importance("gain")
+            gains.append(float(gain[len(MODEL_FEATURES) :].sum() / gain.sum()))
+            boosters.append(lightgbm.Booster(model_str=model_text(found.booster, found.best_iteration)))
+            trees += found.best_iteration
+        return (boosters[0] if len(boosters) == 1 else Mean(boosters)), trees, sum(gains) / len(gains)
 
 
-def run(at: Place, names: Sequence[str]) -> dict[str, Any]:
+def run(bench: Bench, names: Sequence[str]) -> dict[str, Any]:
     """Train the trials and the reference, and compare all of them, the day's stored model too, on the evaluation weeks."""
     import lightgbm
 
-    from benchmarks.trials import compared, side_by_side, stored_examples, stored_model
+    from benchmarks.trials import compared, side_by_side, stored_model
+    from pipeline_assets.resources.training_run import MODEL_TABLE
 
-    everything = stored_examples(at)
+    at = bench.at
     models: dict[str, Any] = {}
     told: dict[str, dict[str, Any]] = {}
+    more = {name: partial(_columns, bench.extras, TRIALS[name].extra) for name in names if TRIALS[name].extra}
     for name in dict.fromkeys([REFERENCE, *names]):
         trial, before = TRIALS[name], time.process_time()
-        models[name], trees = trained(at, everything, trial)
-        told[name] = {"why": trial.why, "weeks": trial.weeks, "trees": trees, "cpu_s": time.process_time() - before}
-        say(f"trained {name}: {trees} trees, {told[name]['cpu_s']:.0f} CPU s")
-    models[STORED] = lightgbm.Booster(model_str=stored_model(at))
-    known = len(at.weeks.training) + len(at.weeks.early_stopping)
-    told[STORED] = {
-        "why": "as the pipeline trains it",
-        "weeks": known,
-        "trees": models[STORED].num_trees(),
-        "cpu_s": None,
-    }
-    frames = side_by_side(at, models, methods=("TIFU-KNN",))
+        models[name], trees, gain = bench.trained(trial)
+        told[name] = {
+            "why": trial.why,
+            "weeks": trial.weeks,
+            "trees": trees,
+            "gain": gain,
+            "cpu_s": time.process_time() - before,
+        }
+        say(f"trained {name}: {trees} trees, {told[name]['cpu_s']:.0f} CPU s, {gain:.1%} of the gain by extra columns")
+    if at.day in at.lake.days(MODEL_TABLE):
+        models[STORED] = lightgbm.Booster(model_str=stored_model(at))
+        known, trees = len(at.weeks.training) + len(at.weeks.early_stopping), models[STORED].num_trees()
+        told[STORED] = {
+            "commit": commit(),
+            "why": "as the pipeline trains it",
+            "weeks": known,
+            "trees": trees,
+            "gain": 0.0,
+            "cpu_s": None,
+        }
+    frames = side_by_side(at, models, methods=("TIFU-KNN",), more=more)
     seed = at.settings.training.seed
     return {
         "trials": {
@@ -133,6 +142,10 @@ def run(at: Place, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _columns(extras: Extras, groups: Sequence[str], day: date) -> Any:
+    return partial(extras.looked_up, day, groups)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run trials and write the page that shows all of them."""
     from benchmarks.experiments_page import write_page
@@ -141,6 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("way", choices=["list", "run", "page"])
     parser.add_argument("--trials", nargs="*", choices=[name for name in TRIALS if name != REFERENCE], default=[])
     parser.add_argument("--as-of", type=date.fromisoformat, default=date(2017, 11, 12))
+    parser.add_argument("--examples-of", type=date.fromisoformat, help="day of the training set (default: --as-of)")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     if options.way == "list":
@@ -149,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     if options.way == "run":
         at = place(options.as_of, None, options.threads)
-        found = run(at, options.trials)
+        found = run(Bench.of(at, options.examples_of or options.as_of), options.trials)
         path = RESULTS / "model-experiments.json"
         before = json.loads(path.read_text()) if path.exists() else {}
         kept = before.get(str(options.as_of), {}).get("trials", {})

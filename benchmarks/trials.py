@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.evaluation import DRAWS, Place, say
@@ -11,17 +12,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline_assets.recommender.metrics import Interval
-    from pipeline_assets.recommender.training_set import Examples
 
 K = 10
 MEASURES = ("ndcg", "recall", "revenue", "new_item_recall")
-
-
-def stored_examples(at: Place) -> Examples:
-    """The training set of the day as it is in the lake: its label weeks are those that trials can choose from."""
-    from pipeline_assets.resources.training_data import TRAINING_SET, read_training_set
-
-    return read_training_set(at.lake.files(TRAINING_SET, at.day, at.day))
 
 
 def stored_model(at: Place) -> str:
@@ -49,12 +42,14 @@ def side_by_side(
     models: Mapping[str, Any],
     variants: Mapping[str, Callable[[pd.DataFrame], pd.DataFrame]] | None = None,
     methods: Sequence[str] = (),
+    more: Mapping[str, Callable[[date], Callable[..., Any]]] | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Each model's, variant's and baseline's measures per customer of the evaluation weeks, index (window, customer_id).
 
     Args:
         models: name -> booster, or what predicts as one. variants: name -> slates from all ranked candidates of the first model.
         methods: names of `baselines.ALL`.
+        more: of a model that wants more columns than the package's, what looks them up as of a day (`ranker.rank_customers`).
     """
     import pandas as pd
 
@@ -72,7 +67,8 @@ def side_by_side(
         week = read_week(at.features, store, facts.customers, day)
         slates = dict(baselines.baseline_slates(methods, facts.purchases, facts.customers, day, K))
         for name, model in models.items():
-            ranked = rank_customers(model, week.rows, week.catalogue, 1000, at.settings.training.threads)
+            columns = more[name](day) if more and name in more else None
+            ranked = rank_customers(model, week.rows, week.catalogue, 1000, at.settings.training.threads, columns)
             slates[name] = ranked[ranked["rank"] <= K]
             if variants and name == next(iter(models)):
                 slates |= {variant: make(ranked) for variant, make in variants.items()}

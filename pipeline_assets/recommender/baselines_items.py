@@ -22,7 +22,7 @@ HALF_LIFE_DAYS = 90  # as the retriever and the decayed counter
 FACTOR_DIGITS = 5  # of scores that are products of float32 factors, which have 7
 
 
-def _attached(known: Known, n_items: int) -> Any:
+def attached_to(known: Known, n_items: int) -> Any:
     """How much customers are attached to the `n_items` most popular products: sparse, customers x items, float64."""
     decayed = known.matrix(np.exp2(-known.age_days / HALF_LIFE_DAYS))[:, :n_items]
     decayed.data = np.log1p(decayed.data)
@@ -71,7 +71,7 @@ def item_knn(
     """
     _require_positive("item-kNN", n_items=n_items, k=k)
     known, place = known_to(purchases, customers, as_of)
-    attached = _attached(known, n_items)
+    attached = attached_to(known, n_items)
     step = max(1, shared.BLOCK_CELLS // attached.shape[1])
 
     def buckets() -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -81,6 +81,20 @@ def item_knn(
 
     similarity = neighbours(np.arange(attached.shape[1], dtype=np.int32), buckets(), k).similarity
     return _slates(known, place, customers, top, lambda part: (attached[part] @ similarity).toarray())
+
+
+def item_weights(attached: Any, l2: float = 3.0) -> np.ndarray:
+    """EASE's weights, items x items with a zero diagonal, from customers x items."""
+    from scipy.linalg import lapack
+
+    gram = (attached.T @ attached).toarray()
+    gram[np.diag_indices_from(gram)] += l2  # positive definite, so Cholesky: half the time of a general inverse
+    factor, _ = lapack.dpotrf(gram, lower=True, overwrite_a=True)
+    inverse, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
+    inverse = np.tril(inverse) + np.tril(inverse, -1).T
+    weights: np.ndarray = inverse / -np.diag(inverse)
+    np.fill_diagonal(weights, 0.0)
+    return weights
 
 
 def ease(
@@ -102,17 +116,9 @@ def ease(
         SchemaError: a customer is listed twice.
     """
     _require_positive("EASE", n_items=n_items, l2=l2)
-    from scipy.linalg import lapack
-
     known, place = known_to(purchases, customers, as_of)
-    attached = _attached(known, n_items)
-    gram = (attached.T @ attached).toarray()
-    gram[np.diag_indices_from(gram)] += l2  # positive definite, so Cholesky: half the time of a general inverse
-    factor, _ = lapack.dpotrf(gram, lower=True, overwrite_a=True)
-    inverse, _ = lapack.dpotri(factor, lower=True, overwrite_c=True)
-    inverse = np.tril(inverse) + np.tril(inverse, -1).T
-    weights = inverse / -np.diag(inverse)
-    np.fill_diagonal(weights, 0.0)
+    attached = attached_to(known, n_items)
+    weights = item_weights(attached, l2)
     return _slates(known, place, customers, top, lambda part: attached[part] @ weights)
 
 
@@ -144,7 +150,7 @@ def als(
     from threadpoolctl import threadpool_limits
 
     known, place = known_to(purchases, customers, as_of)
-    attached = _attached(known, n_items).astype(np.float32)
+    attached = attached_to(known, n_items).astype(np.float32)
     with threadpool_limits(1, "blas"):
         model = AlternatingLeastSquares(
             factors=factors, regularization=l2, alpha=alpha, iterations=iterations, num_threads=1, random_state=seed

@@ -39,7 +39,7 @@ def _settled(scores: Any) -> Any:
     return scores
 
 
-def _baskets(known: Known) -> tuple[np.ndarray, np.ndarray]:
+def baskets(known: Known) -> tuple[np.ndarray, np.ndarray]:
     """For each row, the baskets of its customer that are newer than its own, and how many the customer has."""
     rows = pd.DataFrame({"customer": known.customer, "age": known.age_days, "order": known.order})
     distinct = rows.drop_duplicates(["customer", "order"]).sort_values(["customer", "age", "order"])
@@ -50,17 +50,54 @@ def _baskets(known: Known) -> tuple[np.ndarray, np.ndarray]:
     return both["after"].to_numpy(), both["total"].to_numpy()
 
 
-def _basket_weights(known: Known, m: int, r_b: float, r_g: float) -> np.ndarray:
+def basket_weights(known: Known, m: int = 3, r_b: float = 0.9, r_g: float = 0.9) -> np.ndarray:
     """Weight of each purchase row in the customer's TIFU vector.
 
     The customer's g baskets, oldest first, are cut into n = ceil(g / m) groups of m, the oldest group taking the rest.
     A basket weighs r_b ** (baskets after it in its group) / (size of its group) * r_g ** (groups after its own) / n.
     """
-    after, total = _baskets(known)
+    after, total = baskets(known)
     group = after // m
     group_size = np.minimum(m, total - group * m)
     weights: np.ndarray = r_b ** (after % m) / group_size * r_g**group / np.ceil(total / m)
     return weights
+
+
+def nearest(known: Known, vectors: Any, asked: np.ndarray, k: int) -> Iterator[tuple[np.ndarray, Any]]:
+    """The `k` customers whose vectors are nearest to those `asked` for: their codes, and a sparse block of ones (codes x customers)."""
+    import scipy.sparse as sp
+
+    squares = np.asarray(vectors.multiply(vectors).sum(axis=1)).ravel()
+    transposed = vectors.T.tocsr()
+    for part in _blocks(known, asked):
+        if k == 0:  # nobody else
+            yield part, sp.csr_matrix((len(part), known.shape[0]))
+            continue
+        distance = squares[None, :] - 2 * (vectors[part] @ transposed).toarray()  # + own square: same for the row
+        distance = distance.round(DIGITS)
+        distance[np.arange(len(part)), part] = np.inf  # not oneself
+        yield part, sp.csr_matrix(_nearest(distance, k).astype(np.float64))
+
+
+def similar(
+    known: Known, asked: np.ndarray, k: int = 100, alpha: float = 0.25, q: float = 30
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """The `k` customers who are most similar to those `asked` for, themselves included: codes, and similarity ** q (codes x customers)."""
+    import scipy.sparse as sp
+
+    ever = known.matrix(np.ones(len(known.customer))).sign()
+    size = np.asarray(ever.sum(axis=1)).ravel()
+    transposed = ever.T.tocsr()
+    for part in _blocks(known, asked):
+        found = (ever[part] @ transposed).toarray() / np.outer(size[part] ** alpha, size ** (1 - alpha))
+        found = found.round(DIGITS)
+        yield part, sp.csr_matrix(np.where(_nearest(-found, k), found, 0.0) ** q)
+
+
+def share_of_last(known: Known, r: int = 40) -> Any:
+    """Of each customer's last `r` baskets, the share that had the product: sparse, customers x products."""
+    after, total = baskets(known)
+    return known.matrix(np.where(after < r, 1.0 / np.minimum(total, r), 0.0))
 
 
 def tifu_knn(
@@ -94,26 +131,15 @@ def tifu_knn(
             "TIFU-KNN", found=f"m={m}, k={k}, r_b={r_b}, r_g={r_g}, alpha={alpha}",
             wanted="m, k >= 1; r_b, r_g in (0, 1]; alpha in [0, 1]", fix="correct the parameter that is out of range",
         )  # fmt: skip
-    import scipy.sparse as sp
-
     known, place = known_to(purchases, customers, as_of)
-    vectors = known.matrix(_basket_weights(known, m, r_b, r_g))
-    squares = np.asarray(vectors.multiply(vectors).sum(axis=1)).ravel()
-    transposed = vectors.T.tocsr()
+    vectors = known.matrix(basket_weights(known, m, r_b, r_g))
     k = min(k, known.shape[0] - 1)
-
-    def scored() -> Iterator[tuple[np.ndarray, Any]]:
-        for part in _blocks(known, np.flatnonzero(place >= 0)):
-            if k == 0:  # nobody else: the own vector is all there is
-                yield place[part], _settled(alpha * vectors[part])
-                continue
-            distance = squares[None, :] - 2 * (vectors[part] @ transposed).toarray()  # + own square: same for the row
-            distance = distance.round(DIGITS)
-            distance[np.arange(len(part)), part] = np.inf  # not oneself
-            near = sp.csr_matrix(_nearest(distance, k).astype(np.float64))
-            yield place[part], _settled(alpha * vectors[part] + (near @ vectors) * ((1 - alpha) / k))
-
-    return slates_of(scored(), known, customers, top)
+    others = (1 - alpha) / k if k else 0.0  # nobody else: the own vector is all there is
+    scored = (
+        (place[part], _settled(alpha * vectors[part] + (near @ vectors) * others))
+        for part, near in nearest(known, vectors, np.flatnonzero(place >= 0), k)
+    )
+    return slates_of(scored, known, customers, top)
 
 
 def up_cf(
@@ -145,21 +171,10 @@ def up_cf(
             "UP-CF", found=f"r={r}, k={k}, alpha={alpha}, q={q}",
             wanted="r, k >= 1; alpha in [0, 1]; q above 0", fix="correct the parameter that is out of range",
         )  # fmt: skip
-    import scipy.sparse as sp
-
     known, place = known_to(purchases, customers, as_of)
-    after, total = _baskets(known)
-    popular = known.matrix(np.where(after < r, 1.0 / np.minimum(total, r), 0.0))
-    ever = known.matrix(np.ones(len(known.customer))).sign()
-    size = np.asarray(ever.sum(axis=1)).ravel()
-    transposed = ever.T.tocsr()
-    k = min(k, known.shape[0])
-
-    def scored() -> Iterator[tuple[np.ndarray, Any]]:
-        for part in _blocks(known, np.flatnonzero(place >= 0)):
-            similar = (ever[part] @ transposed).toarray() / np.outer(size[part] ** alpha, size ** (1 - alpha))
-            similar = similar.round(DIGITS)
-            near = np.where(_nearest(-similar, k), similar, 0.0) ** q
-            yield place[part], _settled(sp.csr_matrix(near) @ popular)
-
-    return slates_of(scored(), known, customers, top)
+    popular, k = share_of_last(known, r), min(k, known.shape[0])
+    scored = (
+        (place[part], _settled(near @ popular))
+        for part, near in similar(known, np.flatnonzero(place >= 0), k, alpha, q)
+    )
+    return slates_of(scored, known, customers, top)

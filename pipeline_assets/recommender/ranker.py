@@ -7,12 +7,13 @@ One model, two objectives: the first trees learn the chance of a purchase (`bina
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipeline_assets.recommender.errors import BundleError, NotEnoughData
 from pipeline_assets.recommender.features import CUSTOMER_FEATURES, MODEL_FEATURES, PAIR_FEATURES
@@ -80,10 +81,15 @@ class Trained:
     curve: list[float]
 
 
-def dataset(part: Examples, reference: lightgbm.Dataset | None = None) -> lightgbm.Dataset:
+def dataset(
+    part: Examples, reference: lightgbm.Dataset | None = None, names: Sequence[str] = MODEL_FEATURES
+) -> lightgbm.Dataset:
     """A LightGBM dataset of examples, binned like `reference` when given: a byte a value, filled block by block.
 
     Bins are from the same 200,000 rows as those of a matrix in memory, so that trees are too.
+
+    Args:
+        names: of the matrix's columns; experiments have more than the model.
     """
     import lightgbm
 
@@ -92,7 +98,7 @@ def dataset(part: Examples, reference: lightgbm.Dataset | None = None) -> lightg
         label=part.label,
         weight=part.weight,
         group=part.groups,
-        feature_name=list(MODEL_FEATURES),
+        feature_name=list(names),
         reference=reference,
         # no pre-filter: with it a tuning trial with a smaller min_data_in_leaf logs [Fatal] and bins everything again
         params={"max_bin": 127, "verbosity": -1, "feature_pre_filter": False, "data_random_seed": BIN_SEED},
@@ -199,13 +205,19 @@ def importance(booster: lightgbm.Booster) -> dict[str, float]:
 
 
 def rank_customers(
-    booster: lightgbm.Booster, rows: pd.DataFrame, catalogue: Catalogue, k: int, threads: int
+    booster: lightgbm.Booster,
+    rows: pd.DataFrame,
+    catalogue: Catalogue,
+    k: int,
+    threads: int,
+    more: Callable[[NDArray[np.object_], NDArray[np.object_]], F32] | None = None,
 ) -> pd.DataFrame:
     """The best `k` candidates of every customer: the batch twin of `Bundle.rank`, over the same `assemble` and tie-break.
 
     Args:
         rows: customer_id, CUSTOMER_FEATURES, candidate_ids, pair_features.
         catalogue: product features of the same day; candidates it does not have are dropped.
+        more: columns after the model's features for customers and products (n,); for experiments.
 
     Returns:
         Slates: customer_id, rank (1..k), product_id, score, is_new (the customer never bought it).
@@ -229,6 +241,9 @@ def rank_customers(
         kept = found >= 0
         customers = block[list(CUSTOMER_FEATURES)].to_numpy(np.float32)[owner[kept]]
         matrix = assemble(pair[kept], customers, catalogue.matrix[found[kept]])
+        if more:
+            extra = more(block["customer_id"].to_numpy(dtype=object)[owner[kept]], ids[kept])
+            matrix = np.concatenate([matrix, extra], axis=1)
         scores = np.asarray(booster.predict(matrix, num_threads=threads), dtype=np.float64)
         if not np.isfinite(scores).all():
             raise BundleError(

@@ -42,9 +42,12 @@ def test_ablation_trains_a_model_without_each_group(small: evaluation.Place, mon
 
 
 def test_trials_are_compared_with_the_reference_and_the_stored_model(small: evaluation.Place) -> None:
-    """Three seeds have the trees of three models; the reference differs from itself by nothing; everybody has a gain over TIFU-KNN."""
-    found = experiments.run(small, ["seeds"])["trials"]
-    assert set(found) == {experiments.REFERENCE, "seeds", experiments.STORED}
+    """Three seeds have the trees of three models; extra columns are learned from; the reference differs from itself by nothing; everybody has
+    a gain over TIFU-KNN."""
+    extra = "all extra columns"
+    found = experiments.run(experiments.Bench.of(small, NEWEST), ["seeds", extra])["trials"]
+    assert set(found) == {experiments.REFERENCE, "seeds", extra, experiments.STORED}
+    assert found[experiments.REFERENCE]["gain"] == 0 < found[extra]["gain"] < 1
     assert found["seeds"]["trees"] > found[experiments.REFERENCE]["trees"]
     same = found[experiments.REFERENCE]["against_reference"]["ndcg"]
     assert (same["low"], same["difference"], same["high"]) == (0, 0, 0)

@@ -1,0 +1,93 @@
+"""The trials: what was tried to make the ranker better, one change each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline_assets.recommender.ranker import RankerParams
+
+BASE_WEEKS = 8  # of a trial: a quarter of what the pipeline trains on, so that ten trials take ten minutes
+REFERENCE, STORED = "reference", "the day's model"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One change.
+
+    Args:
+        params: of `RankerParams`; more: of LightGBM, which the package does not let tuning change.
+        seeds: the scores of several are averaged. phases, first: as `ranker.train` has them. is_weighed: purchases by amount.
+        extra: groups of `extra_features` that the model sees too.
+    """
+
+    why: str
+    weeks: int = BASE_WEEKS
+    params: dict[str, Any] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (7,)
+    phases: tuple[str, str] = ("binary", "lambdarank")
+    first: float = 0.625
+    is_weighed: bool = True
+    rounds: int | None = None
+    without: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+
+    @property
+    def ranker(self) -> RankerParams:
+        """The parameters with the trial's changes."""
+        from pipeline_assets.recommender.ranker import RankerParams
+
+        more = self.more
+
+        class Changed(RankerParams):
+            def lightgbm(self, seed: int, threads: int) -> dict[str, Any]:
+                return super().lightgbm(seed, threads) | more
+
+        return replace(Changed(), **self.params)
+
+
+# Of `extra_features`, groups that say the same thing in different ways, tried together.
+_EXTRA = {
+    "stacking": (("tifu", "up_cf"), "scores of the strongest baselines: own part, neighbours' part, place"),
+    "item affinity": (("ease", "svd"), "linear item-to-item weights, and 64 factors"),
+    "newest baskets": (("last_basket", "weeks_before"), "the last ten baskets and eight weeks, one by one"),
+    "visits": (("visits",), "how often the customer comes now, and what that makes of a product's chance"),
+    "hierarchy": (("hierarchy",), "brand and department: share and recency"),
+    "others now": (
+        ("trend_nearby", "next_week"),
+        "what customers alike buy this week; what follows last week's products",
+    ),
+    "within the list": (("within_list",), "place among the customer's candidates, and among those of its type"),
+    "mailer response": (("mailer_response",), "the customer's own rate in weeks with and without the mailer"),
+}
+EVERY = tuple(group for groups, _ in _EXTRA.values() for group in groups)
+TRIALS: Mapping[str, Trial] = {
+    REFERENCE: Trial("the package's defaults"),
+    "4 weeks": Trial("fewer label weeks", weeks=4),
+    "16 weeks": Trial("more label weeks", weeks=16),
+    "24 weeks": Trial("more label weeks", weeks=24),
+    "seeds": Trial("three seeds, mean of their scores: three times the cost of scoring", seeds=(7, 8, 9)),
+    "leaves": Trial("larger trees", params={"num_leaves": 63}),
+    "small leaves": Trial("smaller trees, more of them", params={"num_leaves": 15}, rounds=480),
+    "slow": Trial("half the rate, twice the rounds", params={"learning_rate": 0.04}, rounds=640),
+    "xendcg": Trial("another objective of order", phases=("binary", "rank_xendcg")),
+    "binary only": Trial("no second phase", first=1.0),
+    "order only": Trial("no first phase", first=0.0),
+    "unweighed": Trial("every purchase weighs the same", is_weighed=False),
+    "half the rows a tree": Trial("a third less time, if nothing is lost", params={"bagging_fraction": 0.5}),
+    "few columns a tree": Trial("more different trees", params={"feature_fraction": 0.3}),
+    "few columns a split": Trial("more different trees", more={"feature_fraction_bynode": 0.4}),
+    "random thresholds": Trial("smoother trees", more={"extra_trees": True}),
+    "smoothed leaves": Trial("small leaves follow their parents", more={"path_smooth": 20.0}),
+    "finer bins": Trial("255 thresholds a column", more={"max_bin": 255}),
+    "not normalised": Trial("customers with more purchases weigh more in the order", more={"lambdarank_norm": False}),
+    "no customer features": Trial(
+        "they say nothing of the order within a list", without=("customer_n_orders", "customer_n_orders_28d", "customer_amount_28d")
+    ),
+    **{name: Trial(why, extra=groups) for name, (groups, why) in _EXTRA.items()},
+    "all extra columns": Trial(f"the {len(_EXTRA)} groups of extra columns at once", extra=EVERY),
+    "16 weeks, all extra columns": Trial("the same with more weeks", weeks=16, extra=EVERY),
+}  # fmt: skip
