@@ -24,7 +24,8 @@ def write_page() -> None:
         "# Experiments with the ranker",
         "Written by `python -m benchmarks.experiments page` from `model-experiments.json`; trials are declared in "
         "[declared.py](../declared.py), extra columns computed in [extra_features.py](../extra_features.py), and trained by the package's functions. "
-        "Development weeks only: nothing from 2017-11-13 on was looked at. Differences are paired by customer, with 95 % intervals of 2,000 draws. What pays has its NDCG@10 interval above 0 and gains 0.3 points on two "
+        "Development weeks only: nothing from 2017-11-13 on was looked at. Differences are paired by customer, with 95 % intervals of 2,000 draws. "
+        "What pays has its NDCG@10 interval above 0 and gains 0.3 points on two "
         f"folds. Earlier trials, which led to the present features and objectives, ran outside of the package and are a log: [{BY_HAND}]({BY_HAND}).",
         _saturation(known),
         *(_fold(day, known[day]) for day in sorted(known, reverse=True)),
