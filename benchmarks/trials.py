@@ -12,9 +12,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline_assets.recommender.metrics import Interval
+    from pipeline_assets.recommender.training_set import Examples
 
 K = 10
 MEASURES = ("ndcg", "recall", "revenue", "new_item_recall")
+
+
+def stored_examples(at: Place) -> Examples:
+    """The training set of the day as it is in the lake."""
+    from pipeline_assets.resources.training_data import TRAINING_SET, read_training_set
+
+    return read_training_set(at.lake.files(TRAINING_SET, at.day, at.day))
 
 
 def stored_model(at: Place) -> str:
