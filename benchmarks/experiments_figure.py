@@ -38,7 +38,7 @@ def figure(known: Mapping[str, Any]) -> bytes:
         )
     by_weeks.axhline(GOAL, color=MUTED, linewidth=1, linestyle="--")
     by_weeks.set(xlabel="label weeks", ylabel="NDCG@10 over TIFU-KNN")
-    by_weeks.yaxis.set_major_formatter(lambda value, _: f"{value:+.0%}")
+    by_weeks.yaxis.set_major_formatter(lambda value, _: f"{value:+.1%}")
     by_weeks.legend(frameon=False, fontsize=9, loc="lower right")
     by_weeks.set_title("More weeks", loc="left", fontsize=11, fontweight="bold", color=INK)
     by_trial.axvline(0, color=MUTED, linewidth=1)
