@@ -86,7 +86,13 @@ retraining = dg.define_asset_job(
     description="Train, evaluate, decide, and publish the day with whoever is champion then.",
     tags=_RUN,
 )
-JOBS = [ingest, marts, build_features, first_days, every_day, training, publish, retraining]
+retention = dg.define_asset_job(
+    "retention",
+    dg.AssetSelection.groups("operations"),
+    description="Remove what was kept long enough: logs of runs, pages, files of the API, old bundles.",
+    tags=_RUN,
+)
+JOBS = [ingest, marts, build_features, first_days, every_day, training, publish, retraining, retention]
 
 
 def has_champion(lake: Lake) -> bool:
@@ -198,6 +204,16 @@ def weekly_training(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg
     return dg.RunRequest(
         run_key=f"weekly-{max(days)}", partition_key=max(days), tags={"started_by": "schedule weekly_training"}
     )
+
+
+daily_retention = dg.ScheduleDefinition(
+    name="daily_retention",
+    job=retention,
+    cron_schedule=_AUTOMATION.retention_cron,
+    default_status=_SCHEDULE,
+    description="Every night: disk stays bounded (docs/runbook.md#disk). Twice has one effect.",
+    execution_timezone=get_settings().calendar.time_zone,
+)
 
 
 @dg.sensor(
@@ -343,5 +359,5 @@ def rollout(context: dg.SensorEvaluationContext, lake: Lake, tracking: Tracking,
     return dg.SensorResult(skip_reason=dg.SkipReason(reason), cursor=seen)
 
 
-SCHEDULES = [weekly_training]
+SCHEDULES = [weekly_training, daily_retention]
 SENSORS = [new_day, late_data, retrain_on_decision, alert_on_failure, metrics, rollout]

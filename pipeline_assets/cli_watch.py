@@ -1,4 +1,4 @@
-"""Verbs that watch: `metrics`. Thin shells over resources/."""
+"""Verbs that watch and tidy up: `metrics`, `retention`. Thin shells over resources/."""
 
 from __future__ import annotations
 
@@ -37,9 +37,41 @@ def metrics(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def retention(arguments: argparse.Namespace) -> int:
+    """What has been kept long enough, by section `retention` of the settings; with --apply it is removed, as the schedule does every night."""
+    import json
+
+    import dagster as dg
+
+    from pipeline_assets.cli import quiet
+    from pipeline_assets.resources.lake import local_lake
+    from pipeline_assets.resources.retention_run import expired, remove
+
+    quiet()
+    settings = get_settings()
+    (settings.data_dir / "dagster").mkdir(parents=True, exist_ok=True)
+    with dg.DagsterInstance.get() as instance:
+        found = expired(settings, local_lake(settings.data_dir), instance, datetime.now(UTC))
+    if arguments.apply:
+        remove(found)
+    if arguments.json:
+        rows = [{"kind": each.kind, "path": str(each.path), "bytes": each.size} for each in found]
+        print(json.dumps({"removed": arguments.apply, "found": rows}, indent=1))
+        return 0
+    for each in found:
+        print(f"{each.kind:16}{each.size / 2**20:9.1f} MB  {each.path}")
+    done = "removed" if arguments.apply else "would be removed; --apply removes them"
+    print(f"{len(found)} files and folders, {sum(each.size for each in found) / 2**20:.1f} MB {done}")
+    return 0
+
+
 def add_verbs(verbs: Any) -> None:
     """Add the verbs of this module."""
     verb = verbs.add_parser("metrics", help="Prometheus metrics of the pipeline", description=metrics.__doc__)
     verb.add_argument("--port", type=int, help="serve the file that the sensor `metrics` writes, instead of writing it")
     verb.add_argument("--host", default="127.0.0.1", help="(default %(default)s)")
     verb.set_defaults(function=metrics)
+    verb = verbs.add_parser("retention", help="what was kept long enough", description=retention.__doc__)
+    verb.add_argument("--apply", action="store_true", help="remove it (default: list it)")
+    verb.add_argument("--json", action="store_true", help="machine-readable output")
+    verb.set_defaults(function=retention)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,7 @@ from pipeline_assets.resources.lost_runs import (
     wait_until_writable,
 )
 from pipeline_assets.resources.pipeline_metrics import write_metrics
+from pipeline_assets.resources.retention_run import KILLED_WRITERS
 from pipeline_assets.resources.sources import build_source
 from pipeline_assets.resources.training_data import TRAINING_SET, training_cutoffs
 from pipeline_assets.resources.versions import stale_days, sweep
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 WORKERS = 2
-KILLED_WRITERS = timedelta(hours=24)  # a file that no commit names after this time is nobody's any more
 _QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 

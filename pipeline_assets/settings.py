@@ -27,6 +27,7 @@ from pipeline_assets.settings_automation import AutomationSettings
 from pipeline_assets.settings_base import Section
 from pipeline_assets.settings_events import EventSettings
 from pipeline_assets.settings_monitoring import MonitoringSettings
+from pipeline_assets.settings_retention import RetentionSettings
 from pipeline_assets.settings_rollout import RolloutSettings
 from pipeline_assets.settings_rules import RulesSettings
 from pipeline_assets.settings_serving import ServingSettings, StoreSettings
@@ -168,6 +169,7 @@ class Settings(Section):
     signing: SigningSettings = SigningSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
     alerts: AlertSettings = AlertSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     @pydantic.field_validator("data_dir")
     @classmethod

@@ -14,3 +14,4 @@ class AutomationSettings(Section):
 
     is_on: bool = False  # every sensor and schedule runs from the start; a switch that a person throws in the UI wins
     training_cron: str = pydantic.Field("0 7 * * 1", pattern=FIVE_FIELDS)  # Monday 07:00 (docs/adr/0024-staleness.md)
+    retention_cron: str = pydantic.Field("0 4 * * *", pattern=FIVE_FIELDS)  # after midnight's day was published

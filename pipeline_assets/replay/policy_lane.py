@@ -262,7 +262,7 @@ def _asked_for(lane: Lane, day: date) -> list[dg.RunRequest]:
             for request in tick.run_requests or []
         ]
     for schedule in automation.SCHEDULES:
-        if schedule.name in others or morning.weekday() != 0:  # all of them are of Monday morning
+        if schedule.name not in RETRAINING[lane.policy] or morning.weekday() != 0:  # the training of Monday morning
             continue
         context = dg.build_schedule_context(
             lane.instance, scheduled_execution_time=morning.astimezone(UTC), repository_def=lane.repository
