@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 
 from pipeline_assets.assets.common import DATA_TEAM, ML_TEAM
+from pipeline_assets.maintenance import retention
 from pipeline_assets.recommender.errors import NotEnoughData
 from pipeline_assets.resources.alerts import Alert, Alerts
 from pipeline_assets.resources.decision_run import DECISION_TABLE, blocked_days
@@ -84,12 +85,6 @@ retraining = dg.define_asset_job(
     "retraining",
     dg.AssetSelection.groups("training", "evaluation") | _ONLINE | _SERVE,
     description="Train, evaluate, decide, and publish the day with whoever is champion then.",
-    tags=_RUN,
-)
-retention = dg.define_asset_job(
-    "retention",
-    dg.AssetSelection.groups("operations"),
-    description="Remove what was kept long enough: logs of runs, pages, files of the API, old bundles.",
     tags=_RUN,
 )
 JOBS = [ingest, marts, build_features, first_days, every_day, training, publish, retraining, retention]
@@ -209,6 +204,7 @@ def weekly_training(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg
 daily_retention = dg.ScheduleDefinition(
     name="daily_retention",
     job=retention,
+    tags=_RUN,
     cron_schedule=_AUTOMATION.retention_cron,
     default_status=_SCHEDULE,
     description="Every night: disk stays bounded (docs/runbook.md#disk). Twice has one effect.",

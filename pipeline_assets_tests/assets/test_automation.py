@@ -202,10 +202,12 @@ def test_weekly_training_is_as_of_the_newest_day_with_features(tmp_path: Path) -
 
 
 def test_what_runs_by_itself_is_known() -> None:
-    """Six sensors and one schedule, Monday 07:00 in the shop's time; alerts and rollouts are on from the start."""
+    """Six sensors and two schedules, Monday 07:00 and every night in the shop's time; alerts and rollouts are on from the start."""
     sensors = {sensor.name: sensor.default_status for sensor in defs.sensors or ()}
     assert set(sensors) == {"new_day", "late_data", "retrain_on_decision", "alert_on_failure", "metrics", "rollout"}
     assert {sensors["alert_on_failure"], sensors["metrics"], sensors["rollout"]} == {dg.DefaultSensorStatus.RUNNING}
     assert [job.name for job in defs.resolve_sensor_def("retrain_on_decision").jobs] == ["retraining"]
     schedule = defs.resolve_schedule_def("weekly_training")
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 7 * * 1", "America/New_York")
+    nightly = defs.resolve_schedule_def("daily_retention")
+    assert (nightly.cron_schedule, nightly.job_name) == ("0 4 * * *", "retention")
