@@ -1,0 +1,117 @@
+"""How often the reports alarm while nothing is wrong: drift on real days of the sample, and all four reports of a finished replay.
+
+    PIPELINE_DATA_DIR=<a finished run> python -m benchmarks.alarms drift        # 2017-09-01 to 2017-11-12, the real report day by day
+    python -m benchmarks.alarms replay DIR [DIR …]                              # lanes of `pipeline-assets replay`: counts their verdicts
+
+Drift is judged in a folder of its own, with links to the run's tables: nothing is written to the run. Days before --first are judged, too, because a
+verdict needs those of the weeks before. An alarm of a season is an alarm that is counted: nobody broke anything on these days.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from benchmarks.report import table
+from benchmarks.scale import RESULTS
+from pipeline_assets.monitoring.drift import DriftPolicy
+from pipeline_assets.resources.lake import Lake, local_lake
+from pipeline_assets.resources.monitoring_run import DRIFT_TABLE, drift_of
+from pipeline_assets.settings import get_settings
+
+FIRST, LAST = date(2017, 9, 1), date(2017, 11, 12)
+WARM_UP = timedelta(days=28)  # drift looks at its verdicts of the weeks before
+READ = ("validated", "warehouse", "ledger")
+REPORTS = {"drift_report": "drift", "skew_report": "skew", "quality_report": "degraded", "slo_report": "exhausted"}
+
+
+def verdicts(lake: Lake, name: str, first: date, last: date) -> list[dict[str, Any]]:
+    """Day, verdict and reasons of a report's days."""
+    if not lake.exists(f"monitoring/{name}"):
+        return []
+    rows = lake.read(f"monitoring/{name}", first, last, ["event_date", "verdict", "reasons"]).sort_by("event_date")
+    return [{**row, "event_date": str(row["event_date"])} for row in rows.to_pylist()]
+
+
+def counted(name: str, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Days by verdict, and the alarms with their reasons."""
+    alarms = [row for row in rows if row["verdict"] == REPORTS[name]]
+    return {"report": name, "days": len(rows), "verdicts": dict(Counter(row["verdict"] for row in rows)), "alarms": alarms}  # fmt: skip
+
+
+def drift(first: date, last: date) -> dict[str, Any]:
+    """The drift report of every day from `first` to `last`, made by the function of the asset."""
+    settings = get_settings()
+    with tempfile.TemporaryDirectory(prefix="alarms-") as folder:
+        own = Path(folder) / "lake"
+        own.mkdir()
+        for layer in READ:
+            (own / layer).symlink_to(settings.data_dir / "lake" / layer)
+        lake, told = local_lake(Path(folder)), settings.model_copy(update={"data_dir": Path(folder)})
+        day = first - WARM_UP
+        while day <= last:
+            drift_of(lake, day, told, DriftPolicy(), "benchmark", datetime.now(UTC))
+            day += timedelta(days=1)
+        rows = verdicts(lake, DRIFT_TABLE.split("/")[1], first, last)
+    return {"first": str(first), "last": str(last), "measured_at": f"{datetime.now(UTC):%Y-%m-%d}", **counted("drift_report", rows)}  # fmt: skip
+
+
+def replayed(folders: Sequence[Path]) -> list[dict[str, Any]]:
+    """The four reports of each lane."""
+    found = []
+    for folder in folders:
+        for name in REPORTS:
+            rows = verdicts(local_lake(folder), name, date.min, date.max)
+            span = {"first": rows[0]["event_date"], "last": rows[-1]["event_date"]} if rows else {}
+            found.append({"lane": folder.name, **span, **counted(name, rows)})
+    return found
+
+
+def page(found: dict[str, Any]) -> str:
+    """Markdown."""
+    lines = ["# Alarms while nothing is wrong", ""]
+    lines += ["Written by `python -m benchmarks.alarms`. No fault was injected on any of these days.", ""]
+    rows, reasons = [], []
+    for entry in [found["drift"]] * ("drift" in found) + found.get("replay", []):
+        lane = f"replay, {entry['lane']}" if "lane" in entry else "sample"
+        known = entry["days"] - entry["verdicts"].get("unknown", 0)
+        share = f"{len(entry['alarms']) / known:.1%}" if known else "–"
+        counts = ", ".join(f"{count} {name}" for name, count in sorted(entry["verdicts"].items()))
+        rows.append([lane, entry["report"], f"{entry.get('first')} to {entry.get('last')}", counts, len(entry["alarms"]), share])  # fmt: skip
+        reasons += [f"- {lane}, {entry['report']}, {row['event_date']}: {'; '.join(row['reasons'])[:300]}" for row in entry["alarms"]]  # fmt: skip
+    lines += table(["days of", "report", "from, to", "verdicts", "alarms", "of the days with a verdict"], rows)
+    lines += ["## Each alarm", "", *(reasons or ["None."]), ""]
+    return "\n".join(lines)
+
+
+def main() -> int:
+    """Measure one part, and write the page of all."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=["drift", "replay", "page"])
+    parser.add_argument("folders", nargs="*", type=Path)
+    parser.add_argument("--first", type=date.fromisoformat, default=FIRST)
+    parser.add_argument(
+        "--last", type=date.fromisoformat, default=LAST, help="nothing after 2017-11-12 chooses anything"
+    )
+    options = parser.parse_args()
+    path = RESULTS / "alarms.json"
+    found = json.loads(path.read_text()) if path.exists() else {}
+    if options.part == "drift":
+        found["drift"] = drift(options.first, options.last)
+    elif options.part == "replay":
+        found["replay"] = replayed(options.folders)
+    path.write_text(json.dumps(found, indent=1, default=str) + "\n")
+    (RESULTS / "alarms.md").write_text(page(found))
+    print(page(found))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
