@@ -84,10 +84,6 @@ TRIALS: Mapping[str, Trial] = {
     "random thresholds": Trial("smoother trees", more={"extra_trees": True}),
     "smoothed leaves": Trial("small leaves follow their parents", more={"path_smooth": 20.0}),
     "finer bins": Trial("255 thresholds a column", more={"max_bin": 255}),
-    "quantised gradients": Trial(
-        "less time a tree",
-        more={"use_quantized_grad": True, "num_grad_quant_bins": 32, "quant_train_renew_leaf": True},
-    ),
     "fewer bins": Trial("less time a tree", more={"max_bin": 63}),
     "not normalised": Trial("customers with more purchases weigh more in the order", more={"lambdarank_norm": False}),
     "no customer features": Trial(

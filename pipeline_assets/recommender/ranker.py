@@ -65,7 +65,7 @@ class RankerParams:
             "lambda_l2": self.lambda_l2,
             "max_bin": 127,
             "deterministic": True,
-            "force_row_wise": True,
+            "force_col_wise": True,  # bins are held once; by row they are held twice, for the same trees in the same time
             "seed": seed,
             "num_threads": threads,
             "verbosity": -1,
