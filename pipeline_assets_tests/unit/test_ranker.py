@@ -277,9 +277,9 @@ def test_score_that_is_not_finite_is_refused() -> None:
 
 
 def test_parameters_are_deterministic_and_binary_gain() -> None:
-    """Whatever is tuned, the run has a seed, fixed row-wise histograms and 1 as the gain of a purchase."""
+    """Whatever is tuned, the run has a seed, fixed column-wise histograms and 1 as the gain of a purchase."""
     params = RankerParams(num_leaves=9).lightgbm(seed=3, threads=2)
-    assert (params["deterministic"], params["force_row_wise"], params["seed"]) == (True, True, 3)
+    assert (params["deterministic"], params["force_col_wise"], params["seed"]) == (True, True, 3)
     assert params["objective"] == "binary"
     assert (params["label_gain"], params["eval_at"], params["num_leaves"], params["num_threads"]) == (
         [0, 1],
