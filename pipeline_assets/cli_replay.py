@@ -42,7 +42,9 @@ def replay(arguments: argparse.Namespace) -> int:
     say = progress(arguments.json)
     days = f"{arguments.first}-{arguments.last}"
     folder = (arguments.out or settings.data_dir / "replays" / days).absolute()
-    values = {"training": {"label_weeks": arguments.label_weeks}, "rollout": ROLLOUT}
+    values: dict[str, dict[str, Any]] = {"training": {"label_weeks": arguments.label_weeks}, "rollout": ROLLOUT}
+    if arguments.share < 1:
+        values["source"] = {"customer_share": arguments.share}
     policies = tuple(dict.fromkeys(arguments.policy or ["weekly"]))
     faults = tuple(parse_fault(text) for text in arguments.fault)
     question = Question(arguments.first, arguments.last, policies, faults, arguments.customers, arguments.seed, values)
@@ -77,6 +79,12 @@ def add_verbs(verbs: Any, day: Callable[[str], date]) -> None:
     verb.add_argument("--out", type=Path, help="a new folder (default: replays/FROM-TO in the data folder)")
     verb.add_argument(
         "--customers", type=int, default=100, help="customers who ask the API each morning (default %(default)s)"
+    )
+    verb.add_argument(
+        "--share",
+        type=float,
+        default=1.0,
+        help="of the shop's customers, those that are replayed (default: all); fewer are faster, and differences less certain",
     )
     verb.add_argument(
         "--label-weeks", type=int, default=LABEL_WEEKS, help="weeks a model is trained on (default %(default)s)"

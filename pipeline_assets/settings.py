@@ -54,6 +54,9 @@ class SourceSettings(Section):
     connect_args: dict[str, Any] = pydantic.Field(
         default_factory=dict
     )  # sql: what the driver wants besides; no secrets
+    customer_share: float = pydantic.Field(
+        1.0, gt=0, le=1
+    )  # for replays and trials: of the customers, those that are read
     faults: dict[date, tuple[str, ...]] = pydantic.Field(
         default_factory=dict
     )  # for replays and game days: deliveries that go wrong on purpose (sources/faulty.py has the names)

@@ -23,6 +23,8 @@ from pipeline_assets.recommender.training_set import Block, Catalogue, Examples
 if TYPE_CHECKING:
     import lightgbm
 
+    from pipeline_assets.recommender.compiled import CompiledModel
+
 # Of the rounds, for the chance of a purchase: 200 of 320. After 200, 0, 40, 80 and 120 rounds of ranking gave +8.9, 9.5, 9.7 and 9.7 % over TIFU-KNN
 # (benchmarks/results/model-experiments-by-hand.md); `python -m benchmarks.experiments run --trials "binary only" "order only"` leaves a phase out.
 FIRST_PHASE = 0.625
@@ -205,7 +207,7 @@ def importance(booster: lightgbm.Booster) -> dict[str, float]:
 
 
 def rank_customers(
-    booster: lightgbm.Booster,
+    booster: lightgbm.Booster | CompiledModel,
     rows: pd.DataFrame,
     catalogue: Catalogue,
     k: int,

@@ -5,9 +5,10 @@ Belongs here: processes, their order, files. Does not: what a day does (lanes.py
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
@@ -25,8 +26,10 @@ from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import local_lake
 from pipeline_assets.settings import Settings
 from pipeline_assets.sources.faulty import LATE_DAYS
+from pipeline_assets.sources.landing import groups
 
-AHEAD = 3  # days that the data lane may be ahead: both cores stay busy while a model is trained
+AHEAD = 7  # days that the data lane may begin ahead: both cores stay busy while a model is trained
+AT_ONCE = 7  # days that it lands in one run: a run of one day is mostly Dagster and dbt
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,10 @@ class Replayed:
 
 def _lane(folder: Path, question: Question, stack: ExitStack) -> ProcessPoolExecutor:
     faults = {str(day): list(names) for day, names in data_faults(question.faults).items()}
-    values = {**question.values, "source": {"faults": faults}} if faults else dict(question.values)
+    values = {
+        **question.values,
+        "source": {**question.values.get("source", {}), **({"faults": faults} if faults else {})},
+    }
     pool = ProcessPoolExecutor(
         1,
         multiprocessing.get_context("spawn"),
@@ -72,6 +78,12 @@ def _lane(folder: Path, question: Question, stack: ExitStack) -> ProcessPoolExec
 def _barriers(faults: Sequence[Injected]) -> set[date]:
     """Days on which the past changes: nobody may still be reading it, or the ledger would depend on who was faster."""
     return {fault.day + timedelta(days=LATE_DAYS) for fault in faults if fault.name == "late_day"}
+
+
+def _deliveries(days: Sequence[date], alone: Collection[date]) -> list[list[date]]:
+    """The days as they are landed: up to `AT_ONCE` in one run, those of `alone` each in its own."""
+    parts = itertools.groupby(days, lambda day: day if day in alone else None)
+    return [delivery for _, part in parts for delivery in groups(list(part), AT_ONCE)]
 
 
 def replay(question: Question, folder: Path, settings: Settings, say: Callable[[str], None]) -> list[Replayed]:
@@ -98,16 +110,20 @@ def replay(question: Question, folder: Path, settings: Settings, say: Callable[[
         for policy, pool in own.items():
             pool.submit(policy_lane.open_lane, policy, question.faults, question.requests, question.seed).result()
         starting = {policy: pool.submit(policy_lane.first_model, before) for policy, pool in own.items()}
-        landing: dict[date, Future[lanes.Told]] = {}
+        landing: dict[date, Future[list[lanes.Told]]] = {}
         days = [question.first + timedelta(days=n) for n in range((question.last - question.first).days + 1)]
         barriers = _barriers(question.faults)
-        waiting = list(days)
+        deliveries = _deliveries(days, {*data_faults(question.faults), *barriers})
+        first_of = {day: delivery[0] for delivery in deliveries for day in delivery}
+        waiting = list(deliveries)
 
         def go_ahead(day: date) -> None:
-            """Let the data lane land up to `AHEAD` days after `day`, and no day on which the past changes before it is that day."""
-            while waiting and (waiting[0] == day or ((waiting[0] - day).days <= AHEAD and waiting[0] not in barriers)):
+            """Let the data lane land what begins up to `AHEAD` days after `day`, and no day on which the past changes before it is that day."""
+            while waiting and (
+                waiting[0][0] == day or ((waiting[0][0] - day).days <= AHEAD and waiting[0][0] not in barriers)
+            ):
                 arriving = waiting.pop(0)
-                landing[arriving] = data.submit(lanes.land, arriving)
+                landing[arriving[0]] = data.submit(lanes.land, arriving)
 
         go_ahead(before)
         for policy, future in starting.items():
@@ -115,7 +131,7 @@ def replay(question: Question, folder: Path, settings: Settings, say: Callable[[
             say(f"{policy}: first model as of {before}: {told[policy][-1].wall_seconds:.0f} s")
         for day in days:
             go_ahead(day)
-            landed = landing.pop(day).result()
+            landed = landing[first_of[day]].result()[(day - first_of[day]).days]
             serving = {policy: pool.submit(policy_lane.serve, day) for policy, pool in own.items()}
             for policy, future in serving.items():
                 done = future.result()

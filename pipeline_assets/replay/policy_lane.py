@@ -171,9 +171,10 @@ def _published(lane: Lane, day: date) -> list[Event]:
         return [event(day, "held", "no features as of the day: the lists of the day before stay")]
     if str(day) not in lane.instance.get_materialized_partitions(dg.AssetKey(["features", "customer_product"])):
         _know(lane, [day])
+    if "truncated_bundle" not in lane.faults_of(day):
+        return run_task(day, Task("publish", f"publish {day}", (day,), ONLINE + RELEASE))
     events = run_task(day, Task("publish", f"build {day}", (day,), ONLINE))
-    if "truncated_bundle" in lane.faults_of(day):
-        events.append(event(day, "fault", f"truncated_bundle: {truncate_bundle(day)}"))
+    events.append(event(day, "fault", f"truncated_bundle: {truncate_bundle(day)}"))
     return events + run_task(day, Task("publish", f"release {day}", (day,), RELEASE))
 
 
