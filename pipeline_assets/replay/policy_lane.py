@@ -14,8 +14,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
+from pipeline_assets.replay.injections import process_faults, rolled_back, serving_faults
 from pipeline_assets.replay.lanes import DATA, Stopwatch, Told, run_task, share
-from pipeline_assets.replay.story import Event, Injected, Policy, event
+from pipeline_assets.replay.story import Event, Injected, Policy, days_of, event
 from pipeline_assets.settings import get_settings, with_until
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Lane:
         self.cursors: dict[str, str | None] = {}
         self.requested: set[str] = set()  # run keys: a sensor that asks twice has one effect
         self.verdicts: dict[str, str] = {}
+        self.missed: list[date] = []  # days that nobody looked at
         self.releases = 0  # the newest row of the release table that was told
         self.rollout: tuple[int, RolloutState] | None = None  # what was told of rollouts last
         self.alerts: list[dict[str, Any]] = []
@@ -73,6 +75,10 @@ class Lane:
 
     def faults_of(self, day: date) -> set[str]:
         return {fault.name for fault in self.faults if fault.day == day}
+
+    def is_down(self, day: date) -> bool:
+        """Whether nobody looks on `day`: no run, no sensor."""
+        return any(fault.name == "daemon_down" and day in days_of(fault) for fault in self.faults)
 
 
 class _AlertListener(logging.Handler):
@@ -123,14 +129,27 @@ def serve(day: date) -> Told:
     watch, lane = Stopwatch(), _opened()
     with_until(day)
     share(get_settings().data_dir.parent / DATA, get_settings().data_dir)
-    events = _injected(lane, day) + _published(lane, day) + _morning(lane, day)
+    if lane.is_down(day):
+        lane.missed.append(day)
+        return watch.told([event(day, "fault", "daemon_down"), *_morning(lane, day)])
+    events = _caught_up(lane, day) + _injected(lane, day)
+    with process_faults(lane.instance, lane.faults_of(day), Task("publish", f"build {day}", (day,), ONLINE)) as acting:
+        events += [event(day, "fault", told) for told in acting] + _published(lane, day)
+    events += _morning(lane, day)
     is_held = any(
         each.kind == "held" for each in events
     )  # a blocked day's run ends at its check: nothing downstream runs
     if not is_held:
         events += run_task(day, Task("publish", f"watch {day}", (day,), MONITORS))
     events += _verdicts(lane, day)
-    for request in _asked_for(lane, day):
+    cursors = dict(lane.cursors)
+    requests = _asked_for(lane, day)
+    if "double_trigger" in lane.faults_of(day):
+        lane.cursors = cursors  # a second scheduler, that knows nothing of the first
+        again = _asked_for(lane, day)
+        events.append(event(day, "fault", f"double_trigger: {len(requests)} runs asked for, then {len(again)} more"))
+        requests += again
+    for request in requests:
         reason = dict(request.tags or {}).get("reason", "")
         events.append(event(day, "run_requested", f"{request.job_name}: {reason or request.run_key}"))
         events += run_task(
@@ -142,6 +161,20 @@ def serve(day: date) -> Told:
     ]
     lane.alerts.clear()
     return watch.told([*events, *_releases(lane, day)])
+
+
+def _caught_up(lane: Lane, day: date) -> list[Event]:
+    """The days that were missed, published and watched one after the other."""
+    from pipeline_assets.loop import Task
+
+    events: list[Event] = []
+    for missed in lane.missed:
+        with_until(missed)
+        events += [event(day, "caught_up", str(missed)), *_published(lane, missed)]
+        events += run_task(missed, Task("publish", f"watch {missed}", (missed,), MONITORS))
+    lane.missed.clear()
+    with_until(day)
+    return events
 
 
 def _know(lane: Lane, days: Sequence[date]) -> None:
@@ -164,17 +197,18 @@ def _published(lane: Lane, day: date) -> list[Event]:
     import dagster as dg
 
     from pipeline_assets.loop import Task
-    from pipeline_assets.replay.sabotage import truncate_bundle
+    from pipeline_assets.replay.sabotage import BUNDLE_FAULTS, spoil_bundle
     from pipeline_assets.resources.lake import local_lake
 
     if day not in local_lake(get_settings().data_dir).days("features/customer_product"):
         return [event(day, "held", "no features as of the day: the lists of the day before stay")]
     if str(day) not in lane.instance.get_materialized_partitions(dg.AssetKey(["features", "customer_product"])):
         _know(lane, [day])
-    if "truncated_bundle" not in lane.faults_of(day):
+    spoilt = sorted(lane.faults_of(day) & set(BUNDLE_FAULTS))
+    if not spoilt:
         return run_task(day, Task("publish", f"publish {day}", (day,), ONLINE + RELEASE))
     events = run_task(day, Task("publish", f"build {day}", (day,), ONLINE))
-    events.append(event(day, "fault", f"truncated_bundle: {truncate_bundle(day)}"))
+    events += [event(day, "fault", f"{fault}: {spoil_bundle(day, fault)}") for fault in spoilt]
     return events + run_task(day, Task("publish", f"release {day}", (day,), RELEASE))
 
 
@@ -184,13 +218,13 @@ def _morning(lane: Lane, day: date) -> list[Event]:
 
     api = lane.start_api()
     api.follow()
-    faults = lane.faults_of(day)
-    api.is_store_down = "online_store_down" in faults
-    events = [event(day, "fault", "online_store_down")] if api.is_store_down else []
+    events = []
     lake = local_lake(get_settings().data_dir)
     known = sorted(set(lake.read("validated/purchases", day, day, ["customer_id"])["customer_id"].to_pylist()))
-    found = api.morning(day, known[: lane.requests], lane.seed)
-    api.is_store_down = False
+    with serving_faults(api, lane.faults_of(day)) as acting:
+        found = api.morning(day, known[: lane.requests], lane.seed)
+    for fault in acting:
+        events.append(event(day, "fault", f"{fault}: {found['failed']} answers failed"))
     if set(found) - {"ranked", "popularity"}:
         told = ", ".join(f"{number} {name}" for name, number in sorted(found.items()))
         events.append(event(day, "answers", told, dict(sorted(found.items()))))
@@ -208,6 +242,8 @@ def _injected(lane: Lane, day: date) -> list[Event]:
         events.append(event(day, "fault", f"degraded_model: run {version[:8]}"))
         judged = Task("training", f"judge {day}", (day,), ("evaluation/evaluation_report", "evaluation/promotion"))
         events += run_task(day, judged) + _decisions(day)
+    if "rollback_in_rollout" in faults:
+        events.append(event(day, "fault", f"rollback_in_rollout: {rolled_back()}"))
     if "gate_bypassed" in faults:
         events.append(event(day, "fault", f"gate_bypassed: version {force_champion(day)} is champion by force"))
     return events

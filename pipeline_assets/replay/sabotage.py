@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pyarrow
 
+from pipeline_assets.recommender.manifest import COMPILED, make_manifest, publish, read
 from pipeline_assets.resources.lake import local_lake
+from pipeline_assets.resources.signing import signing_key, trusted
 from pipeline_assets.resources.tracking import CHAMPION, MODEL_FILE, MODEL_NAME, Tracking
 from pipeline_assets.resources.training_run import MODEL_TABLE
 from pipeline_assets.settings import get_settings
@@ -64,10 +69,54 @@ def force_champion(day: date) -> str:
     return version
 
 
-def truncate_bundle(day: date) -> str:
-    """Cut the model of the day's bundle in half; returns the file's name."""
-    lake = local_lake(get_settings().data_dir)
-    model = Path(str(lake.read("deployment/bundle", day, day).to_pylist()[0]["path"])) / "model.txt"
-    content = model.read_bytes()
-    model.write_bytes(content[: len(content) // 2])
-    return f"{model.parent.name}/{model.name}"
+def _leaves(text: str, value: str) -> str:
+    """A LightGBM model with one value in all leaves; see `reversed_scores` for the sizes."""
+    text = re.sub(r"^tree_sizes=.*\n", "", text, flags=re.MULTILINE)
+    return re.sub(
+        r"^leaf_value=(.*)$",
+        lambda line: "leaf_value=" + " ".join([value] * len(line[1].split(" "))),
+        text,
+        flags=re.MULTILINE,
+    )
+
+
+def _flipped(model: bytes) -> bytes:
+    middle = len(model) // 2
+    return model[:middle] + bytes([model[middle] ^ 1]) + model[middle + 1 :]
+
+
+def _turned_lists(features: bytes) -> bytes:
+    lists = json.loads(features)
+    return json.dumps({**lists, "pair": lists["pair"][::-1]}).encode()
+
+
+# Fault -> the file of the bundle and what becomes of it. Those that are signed again pass signature and digests: only asking them shows it.
+_DAMAGED: Mapping[str, Callable[[bytes], bytes]] = {
+    "truncated_bundle": lambda model: model[: len(model) // 2],
+    "bit_flipped_bundle": _flipped,
+}
+_FORGED: Mapping[str, tuple[str, Callable[[bytes], bytes]]] = {
+    "wrong_schema_bundle": ("features.json", _turned_lists),
+    "nan_scores_bundle": ("model.txt", lambda model: _leaves(model.decode(), "nan").encode()),
+    "constant_scores_bundle": ("model.txt", lambda model: _leaves(model.decode(), "0").encode()),
+}
+BUNDLE_FAULTS = (*_DAMAGED, *_FORGED)
+
+
+def spoil_bundle(day: date, fault: str) -> str:
+    """Damage or forge the bundle of `day`, one of `BUNDLE_FAULTS`; returns the name of the file that is another now."""
+    settings = get_settings()
+    place = Path(str(local_lake(settings.data_dir).read("deployment/bundle", day, day).to_pylist()[0]["path"]))
+    if fault in _DAMAGED:
+        model = place / "model.txt"
+        model.write_bytes(_DAMAGED[fault](model.read_bytes()))
+        return f"{place.name}/{model.name}"
+    name, changed = _FORGED[fault]
+    manifest, blobs = read(place, trusted(settings))
+    # without the compiled model, which would go on scoring as before
+    blobs = {file: blob for file, blob in blobs.items() if not COMPILED.fullmatch(file)}
+    blobs[name] = changed(blobs[name])
+    shutil.rmtree(place)
+    forged = make_manifest(manifest.model_version, manifest.as_of, manifest.created_at, blobs)
+    publish(place, forged, blobs, signing_key(settings))
+    return f"{place.name}/{name}"

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from typing import Any, Literal
 
 from pipeline_assets.recommender.errors import ConfigurationError
@@ -28,13 +28,28 @@ POLICIES: Mapping[Policy, str] = {
     "drift": "train when drift or lost quality asks for it",
     "never": "keep the first model",
 }
-# Faults of the model and of serving; those of the data are in sources/faulty.py. Name -> how it should end.
+REFUSED = "the run of the release fails and says so, the release before stays"
+# Faults of models, serving, processes and operations; those of the data are in sources/faulty.py. Name -> how it should end.
 SYSTEM_FAULTS: Mapping[str, str] = {
     "degraded_model": "a challenger with reversed scores: the gate rejects it",
     "gate_bypassed": "the same challenger is made champion by force: the rollout stops it",
-    "truncated_bundle": "the day's bundle is cut after it was built: refused by the probe, the release before stays",
+    "truncated_bundle": f"the day's bundle is cut after it was built: {REFUSED}",
+    "bit_flipped_bundle": f"one bit of the day's model is another: {REFUSED}",
+    "wrong_schema_bundle": f"the day's bundle lists its features in another order, signed: {REFUSED}",
+    "nan_scores_bundle": f"the day's model scores no numbers, signed: {REFUSED}",
+    "constant_scores_bundle": f"the day's model scores everything alike, signed: {REFUSED}",
     "online_store_down": "the API answers from last night's lists, flagged",
+    "online_store_slow": "the API waits as long as an answer may take, then answers from last night's lists, flagged",
+    "online_store_stale": "the API does not rank three days old features: last night's lists, flagged",
+    "release_table_unreachable": "the API goes on with the release that it has; no answer fails",
+    "killed_run": "the run that publishes the day is killed: it is reported as failed, the next one publishes the day",
+    "database_locked": "the run waits until the database of runs can be written, and publishes the day",
+    "double_trigger": "a second scheduler asks again for what the first one asked for: one effect",
+    "daemon_down": "nothing is published or watched for three days, the API goes on; then each of them once, in order",
+    "label_stream_stops": "three days do not arrive: nothing is published from them, their quality is unknown",
+    "rollback_in_rollout": "a person rolls back the model on trial: its rollout ends, what was live stays",
 }
+DOWN_DAYS = 3  # of daemon_down and label_stream_stops
 
 
 @dataclass(frozen=True)
@@ -66,11 +81,20 @@ def parse_fault(text: str) -> Injected:
     )
 
 
+def days_of(fault: Injected) -> tuple[date, ...]:
+    """The days on which a fault acts: its own, or those until somebody is up again."""
+    lasting = DOWN_DAYS if fault.name in ("daemon_down", "label_stream_stops") else 1
+    return tuple(fault.day + timedelta(days=n) for n in range(lasting))
+
+
 def data_faults(faults: Iterable[Injected]) -> dict[date, tuple[str, ...]]:
     """The faults that the source makes, by day: the setting `source.faults`."""
     found: dict[date, tuple[str, ...]] = {}
     for fault in faults:
-        if fault.name in FAULTS:
+        if fault.name == "label_stream_stops":
+            for day in days_of(fault):
+                found[day] = (*found.get(day, ()), "missing_day")
+        elif fault.name in FAULTS:
             found[fault.day] = (*found.get(fault.day, ()), fault.name)
     return found
 

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
@@ -24,19 +25,28 @@ if TYPE_CHECKING:
     from pipeline_assets.serving.service import Service
     from pipeline_assets.settings import Settings
 
+STORE_FAULTS = ("online_store_down", "online_store_slow", "online_store_stale")
+SLOW_SECONDS = 1.5  # more than an answer may take (serving.answer_seconds)
+STALE = timedelta(days=3)
 READY_TRIES = 20  # each waits for the online store as long as an answer may; opening it takes seconds on a busy machine
 
 
 class _Store:
-    """An online store that can be taken down."""
+    """An online store that can be taken down, slowed down, and set back."""
 
     def __init__(self, store: OnlineFeatures, api: Api) -> None:
         self._store, self._api = store, api
 
     def read(self, customer_id: str) -> CustomerFeatures | None:
-        if self._api.is_store_down:
+        fault = self._api.store_fault
+        if fault == "online_store_down":
             raise ConnectionError("fault online_store_down: the online store does not answer")
-        return self._store.read(customer_id)
+        if fault == "online_store_slow":
+            time.sleep(SLOW_SECONDS)
+        features = self._store.read(customer_id)
+        if fault == "online_store_stale" and features is not None:
+            features = replace(features, feature_ts=features.feature_ts - STALE)
+        return features
 
 
 class Api:
@@ -46,7 +56,7 @@ class Api:
         from pipeline_assets.serving.__main__ import config_from
         from pipeline_assets.serving.app import create_app
 
-        self.is_store_down = False
+        self.store_fault = ""  # one of STORE_FAULTS while it acts
         config = config_from(settings)
 
         def connect(names: Sequence[str]) -> OnlineFeatures:
@@ -102,6 +112,13 @@ class Api:
             wanted="ready for traffic",
             fix="see the release table and the online store",
         )
+
+    def look_afresh(self) -> str:
+        """Look at the release table over a new connection; returns what came of it."""
+        engine = self.service.releases._engine
+        if engine is not None:
+            engine.dispose()
+        return self.service.releases.refresh()
 
     def morning(self, day: date, customers: Sequence[str], seed: int) -> Counter[str]:
         """The requests of the morning after `day`: `customers`, in shuffled order, and on Mondays a stranger and an anonymous visitor.

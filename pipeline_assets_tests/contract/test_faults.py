@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from pipeline_assets.replay.story import SYSTEM_FAULTS
+from pipeline_assets.sources.faulty import FAULTS
 from pipeline_assets_tests.contract.repository import ROOT
 
 PAGE = (ROOT / "docs" / "faults.md").read_text()
@@ -53,6 +55,23 @@ def test_every_fault_of_the_design_has_a_row(kind: str) -> None:
         line for line in section.splitlines() if line.startswith("|") and not line.startswith(("|---", "| fault |"))
     ]
     assert len(rows) >= listed.count("·") + 1
+
+
+def names_in_a_replay(page: str) -> set[str]:
+    """Names of `--fault` in the second column of its table."""
+    section = page.split("## By name in a replay\n")[1].split("\n## ")[0]
+    columns = [line.split("|")[2] for line in section.splitlines() if line.startswith("| ")]
+    return {name for column in columns for name in re.findall(r"`(\w+)`", column)}
+
+
+def test_every_name_of_a_replay_is_on_the_page() -> None:
+    """And no other: faults of the delivery and of the system."""
+    assert names_in_a_replay(PAGE) == {*FAULTS, *SYSTEM_FAULTS}
+
+
+def test_a_name_that_is_not_on_the_page_is_found() -> None:
+    """Negative control: the page without one of them."""
+    assert {*FAULTS, *SYSTEM_FAULTS} - names_in_a_replay(PAGE.replace("`killed_run`", "killed")) == {"killed_run"}
 
 
 def test_a_name_that_is_nowhere_is_found() -> None:

@@ -8,7 +8,16 @@ from datetime import date
 import pytest
 
 from pipeline_assets.recommender.errors import ConfigurationError
-from pipeline_assets.replay.story import Event, Injected, counts, data_faults, event, ledger_digest, parse_fault
+from pipeline_assets.replay.story import (
+    Event,
+    Injected,
+    counts,
+    data_faults,
+    days_of,
+    event,
+    ledger_digest,
+    parse_fault,
+)
 
 DAY = date(2017, 8, 1)
 
@@ -30,6 +39,20 @@ def test_the_source_makes_the_faults_of_the_data_only() -> None:
     """Two of one day are kept in the order given; the system's are left out."""
     faults = [Injected("bot", DAY), Injected("corrupt_5", DAY), Injected("gate_bypassed", DAY)]
     assert data_faults(faults) == {DAY: ("bot", "corrupt_5")}
+
+
+def test_a_label_stream_that_stops_is_three_missing_days() -> None:
+    """The source makes it; a day in the middle can have another fault, too."""
+    faults = [Injected("label_stream_stops", DAY), Injected("bot", date(2017, 8, 2))]
+    assert data_faults(faults) == {
+        DAY: ("missing_day",), date(2017, 8, 2): ("missing_day", "bot"), date(2017, 8, 3): ("missing_day",),
+    }  # fmt: skip
+
+
+def test_a_daemon_is_down_for_three_days_and_a_store_for_one() -> None:
+    """The days on which a fault acts."""
+    assert days_of(Injected("daemon_down", DAY)) == (DAY, date(2017, 8, 2), date(2017, 8, 3))
+    assert days_of(Injected("online_store_down", DAY)) == (DAY,)
 
 
 def test_equal_ledgers_have_one_digest_and_others_have_another() -> None:
