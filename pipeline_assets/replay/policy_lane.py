@@ -136,9 +136,10 @@ def serve(day: date) -> Told:
     with process_faults(lane.instance, lane.faults_of(day), Task("publish", f"build {day}", (day,), ONLINE)) as acting:
         events += [event(day, "fault", told) for told in acting] + _published(lane, day)
     events += _morning(lane, day)
-    is_held = any(
-        each.kind == "held" for each in events
-    )  # a blocked day's run ends at its check: nothing downstream runs
+    if "rollback_in_rollout" in lane.faults_of(day):
+        events.append(event(day, "fault", f"rollback_in_rollout: {rolled_back()}"))
+    # a blocked day's run ends at its check: nothing downstream runs
+    is_held = any((each.kind, each.day) == ("held", day) for each in events)
     if not is_held:
         events += run_task(day, Task("publish", f"watch {day}", (day,), MONITORS))
     events += _verdicts(lane, day)
@@ -242,8 +243,6 @@ def _injected(lane: Lane, day: date) -> list[Event]:
         events.append(event(day, "fault", f"degraded_model: run {version[:8]}"))
         judged = Task("training", f"judge {day}", (day,), ("evaluation/evaluation_report", "evaluation/promotion"))
         events += run_task(day, judged) + _decisions(day)
-    if "rollback_in_rollout" in faults:
-        events.append(event(day, "fault", f"rollback_in_rollout: {rolled_back()}"))
     if "gate_bypassed" in faults:
         events.append(event(day, "fault", f"gate_bypassed: version {force_champion(day)} is champion by force"))
     return events

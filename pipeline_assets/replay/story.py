@@ -40,7 +40,7 @@ SYSTEM_FAULTS: Mapping[str, str] = {
     "constant_scores_bundle": f"the day's model scores everything alike, signed: {REFUSED}",
     "online_store_down": "the API answers from last night's lists, flagged",
     "online_store_slow": "the API waits as long as an answer may take, then answers from last night's lists, flagged",
-    "online_store_stale": "the API does not rank three days old features: last night's lists, flagged",
+    "online_store_stale": "the API does not rank features of a month ago: last night's lists, flagged",
     "release_table_unreachable": "the API goes on with the release that it has; no answer fails",
     "killed_run": "the run that publishes the day is killed: it is reported as failed, the next one publishes the day",
     "database_locked": "the run waits until the database of runs can be written, and publishes the day",

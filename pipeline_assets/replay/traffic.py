@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 STORE_FAULTS = ("online_store_down", "online_store_slow", "online_store_stale")
 SLOW_SECONDS = 1.5  # more than an answer may take (serving.answer_seconds)
-STALE = timedelta(days=3)
+STALE = timedelta(days=30)  # before any bundle that may still be live
 READY_TRIES = 20  # each waits for the online store as long as an answer may; opening it takes seconds on a busy machine
 
 
