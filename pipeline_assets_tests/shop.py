@@ -69,7 +69,7 @@ class Shop:
         """The drops of the days from `first` to `last` arrive (of one day without `last`)."""
         WORLD.deliver(self.drops, first, last or first, faults)
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, timeout: int = 600) -> subprocess.CompletedProcess[str]:
         """Run `python -m pipeline_assets.cli <arguments>` with these settings and no others."""
         command = [sys.executable, "-m", "pipeline_assets.cli", *arguments]
         return subprocess.run(
@@ -78,7 +78,7 @@ class Shop:
             env=self.process_environment(),
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=timeout,
             check=False,
         )
 

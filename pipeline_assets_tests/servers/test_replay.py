@@ -47,7 +47,7 @@ def replayed(root: Path, wanted: Wanted, first: str, last: str, policy: str, *mo
     shop.deliver(FIRST_DAY, date(2017, 3, 27))
     faults = [part for fault in (*wanted, *more) for part in ("--fault", fault)]
     asked = ["--from", first, "--to", last, "--policy", policy, "--label-weeks", "4", "--customers", "10"]
-    done = shop.command("replay", *asked, *faults, "--out", str(out), "--json")
+    done = shop.command("replay", *asked, *faults, "--out", str(out), "--json", timeout=1800)
     assert done.returncode == 0, done.stderr[-4000:]
     events = [json.loads(line) for line in (out / f"{policy}.ledger.jsonl").read_text().splitlines()]
     missing = [
