@@ -129,13 +129,14 @@ def drift_policy() -> DriftPolicy:
     deps=[
         dg.AssetDep(dg.AssetKey(["recommendations", "daily"]), partition_mapping=lookback(21)),
         dg.AssetKey(["warehouse", "fct_purchases"]),
+        dg.AssetKey(["warehouse", "dim_products"]),
         dg.AssetKey([GROUP, "prediction_log"]),
     ],
     group_name=GROUP,
     owners=ML_TEAM,
     kinds={"pandas"},
     tags={"layer": GROUP},
-    code_version="2",
+    code_version="3",
     partitions_def=daily,
     backfill_policy=dg.BackfillPolicy.single_run(),
     description="One verdict (ok, degraded, unknown) on what became of the batch recommendations whose week is over, against the champion's level on the "

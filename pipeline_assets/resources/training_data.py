@@ -104,10 +104,14 @@ def sellable_purchases(lake: Lake, start: date, end: date, known_on: date) -> pd
 def _sellable_purchases(lake: Lake, start: date, end: date, known_on: date) -> pd.DataFrame:
     purchases = lake.read("warehouse/fct_purchases", start, end, PURCHASE_COLUMNS).to_pandas()
     purchases = purchases[~purchases["event_date"].isin(lake.blocked_days("purchases", start, end))]
+    return purchases[purchases["product_id"].isin(sellable_products(lake, known_on))].reset_index(drop=True)
+
+
+def sellable_products(lake: Lake, known_on: date) -> set[str]:
+    """What may be recommended, as known on a day."""
     products = _products(lake, lake.version("warehouse/dim_products"))
     newest = products[products["event_date"] <= known_on].drop_duplicates("product_id", keep="last")
-    sellable = set(newest.loc[newest["is_sellable"], "product_id"])
-    return purchases[purchases["product_id"].isin(sellable)].reset_index(drop=True)
+    return set(newest.loc[newest["is_sellable"], "product_id"])
 
 
 @lru_cache(maxsize=1)

@@ -46,6 +46,7 @@ def lake(tmp_path: Path) -> Lake:
         for p in ("p1", "p2")
     ]
     lake.replace_days("warehouse/fct_purchases", pyarrow.Table.from_pylist(rows), DAYS, "run")
+    catalogue(lake, ["p1", "p2", "p8", "p9", *(f"new{day}" for day in DAYS[:21])])
     recommend(lake, DAYS[:22], ["p1", "p2"])
     old = DAY - timedelta(days=5)
     summaries = json.dumps({"ranker": {"ndcg": 1.0}, "decayed frequency": {"ndcg": 1.0}})
@@ -56,6 +57,12 @@ def lake(tmp_path: Path) -> Lake:
 
 def put(lake: Lake, table: str, day: date, **row: Any) -> None:
     lake.replace_days(table, pyarrow.Table.from_pylist([{**row, "event_date": day}]), [day], "run")
+
+
+def catalogue(lake: Lake, sold: list[str]) -> None:
+    """What may be recommended, since the first day; the bag may not."""
+    rows = [{"product_id": p, "is_sellable": p != "bag", "event_date": DAYS[-1]} for p in [*sold, "bag"]]
+    lake.replace_days("warehouse/dim_products", pyarrow.Table.from_pylist(rows), [DAYS[-1]], "run")
 
 
 def recommend(lake: Lake, days: list[date], products: list[str], version: str = "1") -> None:
@@ -116,11 +123,25 @@ def test_a_weak_week_of_the_calendar_is_not_degraded(lake: Lake, settings: Setti
     assert report.decision.value < 0.5  # against the 1.0 of the promotion it would be degraded
 
 
+def test_what_is_not_sold_is_no_yardstick(lake: Lake, settings: Settings) -> None:
+    """Everybody also buys a bag each day, which nobody may be recommended. A yardstick that lists it would have three hits where a perfect list has two."""
+    bags = [
+        {"customer_id": c, "product_id": p, "event_date": day, "amount": 1.0, "quantity": 1.0, "order_id": f"{day}{c}"}
+        for day in DAYS
+        for c in CUSTOMERS
+        for p in ("p1", "p2", "bag")
+    ]
+    lake.replace_days("warehouse/fct_purchases", pyarrow.Table.from_pylist(bags), DAYS, "run")
+    report = quality_of(lake, DAY, settings, POLICY, "run", Door(lake, "monitoring", "run", NOW, None), NOW)
+    assert (report.decision.verdict, report.decision.value) == ("ok", 1.0)
+
+
 def test_a_stopped_label_stream_is_unknown(lake: Lake, settings: Settings) -> None:
     """The last twelve days have no verdict: quality is not known, which is not good; the day that is missing is the SLO's."""
     empty = Lake(root=str(settings.data_dir / "other"))
     for table in (
         "warehouse/fct_purchases",
+        "warehouse/dim_products",
         "recommendations/daily",
         "evaluation/promotion",
         "evaluation/evaluation_report",
