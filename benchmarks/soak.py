@@ -126,6 +126,11 @@ def arrive(shop: Shop, day: date) -> None:
             path.replace(target)
 
 
+def rounded(figures: dict[str, Any]) -> dict[str, Any]:
+    """Two digits are what a page needs, and a file that is kept."""
+    return {name: round(value, 2) for name, value in figures.items()}
+
+
 def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -205,10 +210,12 @@ def soak(shop: Shop, minutes: float, day_seconds: float) -> dict[str, Any]:
             usage, seen = look_at([dev.pid, api.pid])
             born |= seen
             rows = dagster_rows(shop.data_dir / "dagster")
-            samples.append({"t": round(now, 1), "roles": {n: asdict(u) for n, u in usage.items()}, **asdict(rows)})
+            samples.append(
+                {"t": round(now, 1), "roles": {n: rounded(asdict(u)) for n, u in usage.items()}, **asdict(rows)}
+            )
             if len(samples) % DISK_EVERY == 1:
                 logs = {"dev.log": dev_log.stat().st_size / 2**20, "api.log": api_log.stat().st_size / 2**20}
-                disk.append({"t": round(now, 1), "mb": {**disk_mb(shop.data_dir), **logs}})
+                disk.append({"t": round(now, 1), "mb": rounded({**disk_mb(shop.data_dir), **logs})})
             time.sleep(max(0.0, began + len(samples) * SAMPLE_SECONDS - time.monotonic()))
     return {
         "minutes": minutes,

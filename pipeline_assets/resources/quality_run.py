@@ -73,7 +73,7 @@ def quality_of(
     door.enter([d for d in by_day if d + timedelta(days=horizon) <= day], horizon)  # windows that are over are judged
     columns = ["customer_id", "product_id", "order_id", "event_date", "amount"]
     purchases = lake.read("warehouse/fct_purchases", settings.calendar.first_day, day, columns).to_pandas()
-    # As the evaluation does: a yardstick that may list what is not sold (1.3 % of the sample's lines, bags and fuel) has 8 % more NDCG than
+    # As the evaluation does: a yardstick that may list what is not sold (1.3 % of the sample's lines, fuel and coupons) has 8 % more NDCG than
     # a model that may not, and every good model looked degraded (benchmarks/results/alarms.md).
     purchases = purchases[purchases["product_id"].isin(sellable_products(lake, day))]
     promoted_on, promoted = _champion_summaries(lake)
