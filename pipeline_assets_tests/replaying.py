@@ -1,0 +1,70 @@
+"""Replays of the generated shop with faults on their days, and what the ledger has to hold of each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from pipeline_assets_tests.shop import Shop
+from pipeline_assets_tests.world import FIRST_DAY
+
+Wanted = Mapping[
+    str, tuple[str, str, str]
+]  # fault -> what the ledger must hold: kind of event, its day, a part of its words
+# Of data, models and serving. The bundles of all days but the 15th are refused: what was live before them goes on.
+OF_A_WEEK: Wanted = {
+    "bit_flipped_bundle@2017-03-14": ("run_failed", "2017-03-14", "found sha256"),
+    "online_store_slow@2017-03-14": ("answers", "2017-03-14", "batch"),
+    "prices_x100@2017-03-15": ("blocked", "2017-03-15", ""),
+    "nan_scores_bundle@2017-03-16": ("run_failed", "2017-03-16", "finite scores"),
+    "online_store_down@2017-03-16": ("answers", "2017-03-16", "batch"),
+    "truncated_bundle@2017-03-17": ("run_failed", "2017-03-17", "bytes"),
+    "release_table_unreachable@2017-03-17": ("fault", "2017-03-17", "found it unreachable: 0 answers failed"),
+    "degraded_model@2017-03-18": ("gate_reject", "2017-03-18", ""),
+    "constant_scores_bundle@2017-03-18": ("run_failed", "2017-03-18", "answer for warm-up customer"),
+    "online_store_stale@2017-03-18": ("answers", "2017-03-18", "batch"),
+    "wrong_schema_bundle@2017-03-19": ("run_failed", "2017-03-19", "81 features"),
+    "killed_run@2017-03-19": ("fault", "2017-03-19", "1 run reported as failed"),
+}
+# Of processes and operations, with weekly training.
+OF_PROCESSES: Wanted = {
+    "gate_bypassed@2017-03-18": ("shadow", "2017-03-18", "version 2"),
+    "database_locked@2017-03-18": ("fault", "2017-03-18", "database of runs"),
+    "rollback_in_rollout@2017-03-19": ("fault", "2017-03-19", "version 2 in shadow, version 1 stays"),
+    "double_trigger@2017-03-19": ("fault", "2017-03-19", "1 runs asked for, then 0 more"),
+    "daemon_down@2017-03-20": ("caught_up", "2017-03-23", "2017-03-20"),
+    "label_stream_stops@2017-03-24": ("held", "2017-03-26", "no features"),
+}
+
+
+def opened(root: Path) -> Shop:
+    """A shop whose days have arrived."""
+    shop = Shop(root)
+    shop.deliver(FIRST_DAY, date(2017, 3, 27))
+    return shop
+
+
+def replayed(
+    shop: Shop, out: Path, wanted: Wanted, first: str, last: str, policy: str, *more: str
+) -> list[dict[str, Any]]:
+    """The ledger of a replay with these faults, which holds what is wanted of days up to `last`."""
+    faults = [part for fault in (*wanted, *more) for part in ("--fault", fault)]
+    asked = ["--from", first, "--to", last, "--policy", policy, "--label-weeks", "4", "--customers", "10"]
+    done = shop.command("replay", *asked, *faults, "--out", str(out), "--json", timeout=1800)
+    assert done.returncode == 0, done.stderr[-4000:]
+    events = [json.loads(line) for line in (out / f"{policy}.ledger.jsonl").read_text().splitlines()]
+    missing = [
+        fault
+        for fault, (kind, day, words) in wanted.items()
+        if day <= last and not [e for e in events if (e["kind"], e["day"]) == (kind, day) and words in e["text"]]
+    ]
+    assert not missing, "\n".join(f"{event['day']} {event['kind']}: {event['text']}" for event in events)
+    assert not [event for event in events if event["facts"].get("failed")], "no answer failed"
+    return events
+
+
+def days_of(events: list[dict[str, Any]], kind: str) -> set[str]:
+    return {event["day"] for event in events if event["kind"] == kind}
