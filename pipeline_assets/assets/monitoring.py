@@ -18,7 +18,7 @@ from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.monitoring_run import drift_of
-from pipeline_assets.resources.prediction_log_run import land_impressions, land_prediction_log
+from pipeline_assets.resources.prediction_log_run import land_answers, land_impressions
 from pipeline_assets.resources.quality_run import quality_of
 from pipeline_assets.resources.skew_run import skew_of
 from pipeline_assets.resources.slo_run import slo_of
@@ -35,15 +35,16 @@ HORIZON_DAYS = get_settings().training.horizon_days
     owners=ML_TEAM,
     kinds={"fastapi", "deltalake"},
     tags={"layer": GROUP},
-    code_version="2",
+    code_version="3",
     partitions_def=daily,
     backfill_policy=dg.BackfillPolicy.single_run(),
     description="One row: one answer that the API gave from a bundle of the business day, with its arm, model and whole log line. From the API's log "
-    "files, from where the last landing ended; materialise again for newer answers. Read by impressions, the skew report and `replay-answer`.",
+    "files, from where the last landing ended, and with it the answers that came since then from the bundles of the days before. "
+    "Read by impressions, the skew report and `replay-answer`.",
 )
 def prediction_log(context: dg.AssetExecutionContext, lake: Lake) -> dg.MaterializeResult:
     def one_day(day: date) -> dict[str, Any]:
-        landed = land_prediction_log(lake, day, get_settings().data_dir / "prediction_log", context.run.run_id)
+        landed = land_answers(lake, day, get_settings().data_dir / "prediction_log", context.run.run_id)
         counts = {"dagster/row_count": len(landed.table), "new": landed.new, "unreadable": landed.unreadable}
         return {**counts, "table": lake.uri("monitoring/prediction_log")}
 
@@ -168,7 +169,7 @@ def quality_report(context: dg.AssetExecutionContext, lake: Lake) -> dg.Material
     owners=ML_TEAM,
     kinds={"feast"},
     tags={"layer": GROUP},
-    code_version="1",
+    code_version="2",
     partitions_def=daily,
     backfill_policy=dg.BackfillPolicy.single_run(),
     description="One verdict (ok, skew, unknown) on predictions: the online store read back bit for bit, answers of the API computed again from the lake, "
@@ -201,7 +202,7 @@ def skew_report(
     owners=ML_TEAM,
     kinds={"prometheus"},
     tags={"layer": GROUP},
-    code_version="1",
+    code_version="2",
     partitions_def=daily,
     backfill_policy=dg.BackfillPolicy.single_run(),
     description="One verdict (ok, exhausted, unknown) on the service levels of slo.toml: what is left of each error budget, and the days that used it. "

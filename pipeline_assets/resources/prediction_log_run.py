@@ -20,6 +20,8 @@ from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.training_data import window_purchases
 
 PREDICTION_LOG_TABLE, IMPRESSIONS_TABLE = "monitoring/prediction_log", "monitoring/impressions"
+LANDED_AGAIN = 2  # days with a bundle: the one before, and one more for a day whose run came late
+_BUNDLE_TABLE, _WEEK = "deployment/bundle", 7
 _TEXT, _NUMBER = pyarrow.string(), pyarrow.float64()
 PREDICTION_LOG = pyarrow.schema(
     [
@@ -60,6 +62,27 @@ class Landed:
     unreadable: int
 
 
+def land_answers(lake: Lake, day: date, folder: Path, run_id: str) -> Landed:
+    """The answers from the bundle of `day`, and what came since then from the bundles of the `LANDED_AGAIN` days before that have one.
+
+    A day's run is over before the first answer from its bundle is given: without the second part nothing would ever be landed but by hand.
+    """
+    released = [d for d in lake.days(_BUNDLE_TABLE) if d < day] if lake.exists(_BUNDLE_TABLE) else []
+    for earlier in sorted(released)[-LANDED_AGAIN:]:
+        land_prediction_log(lake, earlier, folder, run_id)
+    return land_prediction_log(lake, day, folder, run_id)
+
+
+def newest_answers(lake: Lake, day: date, columns: list[str] | None = None) -> tuple[date, list[dict[str, Any]]]:
+    """The newest day up to `day`, of the last week, from whose bundle answers are landed, and its rows; `day` and nothing without any."""
+    if lake.exists(PREDICTION_LOG_TABLE):
+        for n in range(_WEEK):
+            answered = day - timedelta(days=n)
+            if rows := lake.read(PREDICTION_LOG_TABLE, answered, answered, columns).to_pylist():
+                return answered, rows
+    return day, []
+
+
 def land_prediction_log(lake: Lake, day: date, folder: Path, run_id: str) -> Landed:
     """Add the answers that were given from a bundle of `day` and are not in the lake yet; again has no effect.
 
@@ -89,7 +112,8 @@ def land_prediction_log(lake: Lake, day: date, folder: Path, run_id: str) -> Lan
                 rows[answer["answer_id"]] = {name: answer.get(name) for name in PREDICTION_LOG.names} | place
     new = pyarrow.Table.from_pylist(list(rows.values()), PREDICTION_LOG)
     table = pyarrow.concat_tables([known, new])
-    lake.replace_days(PREDICTION_LOG_TABLE, table, [day], run_id, key="answer_id", evolves=True)
+    if len(new) or not len(known):
+        lake.replace_days(PREDICTION_LOG_TABLE, table, [day], run_id, key="answer_id", evolves=True)
     return Landed(table, len(new), unreadable)
 
 

@@ -26,7 +26,7 @@ from pipeline_assets.recommender.features import CUSTOMER_FEATURES, PAIR_FEATURE
 from pipeline_assets.recommender.packing import unpack
 from pipeline_assets.resources.feature_store import FeatureStoreResource, known_at
 from pipeline_assets.resources.lake import Lake
-from pipeline_assets.resources.prediction_log_run import PREDICTION_LOG_TABLE
+from pipeline_assets.resources.prediction_log_run import newest_answers
 from pipeline_assets.resources.release import RECOMMENDATION_TABLE, bundle_of
 from pipeline_assets.resources.report_page import write_page
 from pipeline_assets.settings import Settings
@@ -127,11 +127,13 @@ def _pairs(ids: Sequence[str], packed: bytes) -> np.ndarray[Any, np.dtype[np.flo
 
 
 def answer_skew(lake: Lake, day: date, settings: Settings, policy: SkewPolicy) -> AnswerSkew | None:
-    """Ranked answers from the bundle of `day`, computed again from the lake's features. None: there are none."""
-    if not lake.exists(PREDICTION_LOG_TABLE):
-        return None
-    log = lake.read(PREDICTION_LOG_TABLE, day, day).to_pylist()
+    """Ranked answers from the bundle of `day`, or of the last day before it that answered, computed again from the lake's features. None: there are none.
+
+    Between the online store's new day and the bundle's, answers have the features of the one and the model of the other: they are left out.
+    """
+    day, log = newest_answers(lake, day)
     plain = [row for row in log if row["fallback_level"] == "none" and is_plain(json.loads(row["line"]))]
+    plain = [row for row in plain if datetime.fromisoformat(row["feature_ts"]).date() == day + timedelta(days=1)]
     if not plain:
         return None
     bundle = bundle_of(lake, day, settings)

@@ -27,7 +27,7 @@ from pipeline_assets.monitoring.slo import (
 )
 from pipeline_assets.recommender.errors import ConfigurationError, SourceError
 from pipeline_assets.resources.lake import Lake
-from pipeline_assets.resources.prediction_log_run import PREDICTION_LOG_TABLE
+from pipeline_assets.resources.prediction_log_run import newest_answers
 from pipeline_assets.resources.quality_run import QUALITY_TABLE
 from pipeline_assets.resources.report_page import write_page
 from pipeline_assets.resources.skew_run import SKEW_TABLE
@@ -123,13 +123,14 @@ def frozen_by(lake: Lake, day: date) -> tuple[str, ...]:
 
 
 def counts_of(lake: Lake, day: date, settings: Settings) -> dict[str, Counts | None]:
-    """Indicator -> events of the day and the bad ones among them; None where it is not known."""
-    answers = _answers(lake, day)
+    """Indicator -> events of the day and the bad ones among them; None where it is not known. Answers are those that were given until the day's run:
+    from the bundle of the day before, as a rule."""
+    answered, answers = newest_answers(lake, day, ["customer_kind", "fallback_level", "ts"])
     personal = [row for row in answers if row["customer_kind"] == "known"]
     return {
         **{indicator: _prometheus(settings, *queries) for indicator, queries in _PROMETHEUS.items()},
         "personalised": Counts(len(personal), sum(row["fallback_level"] != "none" for row in personal)) if personal else None,
-        "feature_freshness": _freshness(answers, day, settings),
+        "feature_freshness": _freshness(answers, answered, settings),
         "skew": _skew(lake, day),
         "timeliness": _timeliness(lake, day, settings),
         "model_freshness": _model_freshness(lake, day),
@@ -149,12 +150,6 @@ def _history(lake: Lake, day: date, days: int) -> dict[str, dict[date, Counts | 
             for indicator, counts in json.loads(row["figures"])["counts"].items():
                 found.setdefault(indicator, {})[row["event_date"]] = Counts(*counts) if counts else None
     return found
-
-
-def _answers(lake: Lake, day: date) -> list[dict[str, Any]]:
-    if not lake.exists(PREDICTION_LOG_TABLE):
-        return []
-    return list(lake.read(PREDICTION_LOG_TABLE, day, day, ["customer_kind", "fallback_level", "ts"]).to_pylist())
 
 
 def _freshness(answers: list[dict[str, Any]], day: date, settings: Settings) -> Counts | None:

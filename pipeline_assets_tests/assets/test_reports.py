@@ -182,6 +182,19 @@ def test_a_missing_day_uses_a_budget_that_freezes_nothing(lake: Lake, settings: 
     assert (slo.verdict, slo.frozen_by) == ("exhausted", ())
 
 
+def test_service_levels_count_the_answers_of_the_day_before(lake: Lake, settings: Settings) -> None:
+    """The bundle of the day has answered nobody when its report is made: of yesterday's three answers to known customers one was no list of their own."""
+    answers = [
+        {"answer_id": f"a{n}", "customer_kind": "known", "fallback_level": level, "ts": "2017-03-20T12:00:00+00:00"}
+        for n, level in enumerate(("none", "none", "batch"))
+    ]
+    before = DAY - timedelta(days=1)
+    rows = pyarrow.Table.from_pylist([{**answer, "event_date": before} for answer in answers])
+    lake.replace_days("monitoring/prediction_log", rows, [before], "run")
+    slo_of(lake, DAY, settings, "run", NOW)
+    assert json.loads(lake.read(SLO_TABLE, DAY, DAY)["figures"][0].as_py())["counts"]["personalised"] == [3, 1]
+
+
 def test_on_the_wall_clock_late_is_bad(lake: Lake, tmp_path: Path) -> None:
     """Passed at 03:00 UTC of the next day is in time (06:00 in New York is 10:00 UTC); at 11:00 UTC it is not.."""
     wall = load_settings({"PIPELINE_DATA_DIR": str(tmp_path), "PIPELINE_CALENDAR__CLOCK": "wall"})

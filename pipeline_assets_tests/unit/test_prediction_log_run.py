@@ -14,9 +14,12 @@ from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.prediction_log_run import (
     IMPRESSIONS_TABLE,
     PREDICTION_LOG_TABLE,
+    land_answers,
     land_impressions,
     land_prediction_log,
+    newest_answers,
 )
+from pipeline_assets.resources.versions import log
 from pipeline_assets_tests.unit.test_snapshots import SATURDAY, SUNDAY, lake_with_marts
 
 
@@ -59,6 +62,20 @@ def test_a_landing_goes_on_where_the_last_one_ended(tmp_path: Path) -> None:
     assert land_prediction_log(lake, SATURDAY, folder, "run").new == 1
     assert landed(lake) == ["a1", "a2", "a4"]
     assert land_prediction_log(lake, SUNDAY, folder, "run").new == 1
+
+
+def test_a_day_lands_what_was_answered_since_the_day_before(tmp_path: Path) -> None:
+    """Saturday's run is over before its bundle answers anybody; Sunday's lands that answer, once, and adds no version when there is nothing new."""
+    lake, folder = Lake(root=str(tmp_path / "lake")), tmp_path / "log"
+    bundle = pyarrow.Table.from_pylist([{"path": "p", "event_date": SATURDAY}])
+    lake.replace_days("deployment/bundle", bundle, [SATURDAY], "run")
+    assert land_answers(lake, SATURDAY, folder, "run").new == 0
+    write(folder, line(1))
+    assert land_answers(lake, SUNDAY, folder, "run").new == 0, "none of its own"
+    assert landed(lake) == ["a1"]
+    assert newest_answers(lake, SUNDAY, ["answer_id"]) == (SATURDAY, [{"answer_id": "a1"}])
+    land_answers(lake, SUNDAY, folder, "run")
+    assert [entry.rows for entry in log(lake, PREDICTION_LOG_TABLE, SATURDAY, SATURDAY)].count(1) == 1
 
 
 def test_what_was_read_is_not_read_again(tmp_path: Path) -> None:
