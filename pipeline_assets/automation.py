@@ -128,7 +128,7 @@ def new_day(
 @dg.sensor(
     name="late_data",
     jobs=[ingest, build_features],
-    minimum_interval_seconds=600,
+    minimum_interval_seconds=1800,  # 1.3 CPU s a look; a day that is corrected waits for the next training anyway
     default_status=_SENSOR,
     description="Lands a day again whose delivery has changed, and computes features again that were made from it: the cut-offs that training "
     "will read. Looks back calendar.late_days; older corrections are a backfill that a person starts.",
@@ -215,7 +215,7 @@ daily_retention = dg.ScheduleDefinition(
 @dg.sensor(
     name="retrain_on_decision",
     job=retraining,
-    minimum_interval_seconds=60,
+    minimum_interval_seconds=120,  # decisions come once a day
     default_status=_SENSOR,
     description="Starts the trainings that monitoring/retraining_decision decided on, and tells what it refused. A day that was blocked since then is "
     "looked at again.",
