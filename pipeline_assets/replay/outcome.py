@@ -11,6 +11,7 @@ from pipeline_assets.recommender.columns import AMOUNT, CUSTOMER_ID, PRODUCT_ID
 from pipeline_assets.recommender.metrics import per_customer_metrics
 from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
+from pipeline_assets.resources.training_data import sellable_products
 
 K = 10
 COLUMNS = ("day", "shown", "customers", "ndcg", "recall", "revenue_hit", "revenue_target")
@@ -40,7 +41,8 @@ def realised(lake: Lake, days: Sequence[date], horizon_days: int, door: Door) ->
         if not shown or not set(window) <= labelled:
             continue
         slates = lake.read("recommendations/daily", shown[-1], shown[-1], [CUSTOMER_ID, "rank", PRODUCT_ID]).to_pandas()
-        in_window = bought[bought["event_date"].isin(window)]
+        sold = sellable_products(lake, day)  # as the evaluation does: what may not be listed is no target
+        in_window = bought[bought["event_date"].isin(window) & bought[PRODUCT_ID].isin(sold)]
         targets = in_window.groupby([CUSTOMER_ID, PRODUCT_ID], as_index=False)[AMOUNT].sum()
         judged = per_customer_metrics(slates, targets, targets.iloc[:0][[CUSTOMER_ID, PRODUCT_ID]], K)
         means, sums = judged[["ndcg", "recall"]].mean(), judged[["revenue_hit", "revenue_target"]].sum()

@@ -175,6 +175,8 @@ def published(shop: ShopWeeks, served: Trained, root: Path) -> Lake:
     bought = World().purchases
     bought = bought.loc[bought["event_date"].isin(days), ["event_date", "customer_id", "product_id", "amount"]]
     lake.replace_days("warehouse/fct_purchases", pyarrow.Table.from_pandas(bought, preserve_index=False), days, "run")
+    sold = bought[["product_id"]].drop_duplicates().assign(event_date=days[0], is_sellable=True)
+    lake.replace_days("warehouse/dim_products", pyarrow.Table.from_pandas(sold, preserve_index=False), days[:1], "run")
     lake.record_verdicts([Verdict("purchases", each, "passed", 1, 1, 0) for each in days], "run", datetime.now(UTC))
     return lake
 
