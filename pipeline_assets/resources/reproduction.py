@@ -221,7 +221,10 @@ def _contents(lake: Lake, table: str, days: Sequence[date], at_once: int) -> dic
 
 
 def _slates(lake: Lake, restored: Restored, day: date, version: str, texts: tuple[str, str]) -> Iterator[Compared]:
-    """Slates of the as-of day by the recorded model and by the new one, and what was published of this version that day."""
+    """Slates of the as-of day by the recorded model and by the new one, and what was published of this version that day.
+
+    What was published was scored by the bundle's compiled model, whose sums end in other digits (compiled.TOLERANCE): its products and their order are compared.
+    """
     import lightgbm
 
     if day not in restored.lake.days(FEATURE_TABLES[0]):
@@ -239,11 +242,18 @@ def _slates(lake: Lake, restored: Restored, day: date, version: str, texts: tupl
     if day in lake.days("recommendations/daily"):
         published = lake.read_days("recommendations/daily", [day]).to_pandas()
         if set(published["model_version"]) == {version}:
-            yield Compared("published slates", _slate_digest(published), _slate_digest(here))
+            yield Compared("published slates", _order_digest(published), _order_digest(here))
 
 
 def _slate_digest(slates: pd.DataFrame) -> str:
-    columns = ["customer_id", "rank", "product_id", "score"]
+    return _digest(slates, ["customer_id", "rank", "product_id", "score"])
+
+
+def _order_digest(slates: pd.DataFrame) -> str:
+    return _digest(slates, ["customer_id", "rank", "product_id"])
+
+
+def _digest(slates: pd.DataFrame, columns: list[str]) -> str:
     schema = pyarrow.schema([RECOMMENDATIONS.field(name) for name in columns])
     ordered = slates[columns].sort_values(["customer_id", "rank"])
     return f"{len(ordered)} rows, {digest(pyarrow.Table.from_pandas(ordered, schema, preserve_index=False))[:16]}"
