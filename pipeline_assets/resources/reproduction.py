@@ -223,7 +223,8 @@ def _contents(lake: Lake, table: str, days: Sequence[date], at_once: int) -> dic
 def _slates(lake: Lake, restored: Restored, day: date, version: str, texts: tuple[str, str]) -> Iterator[Compared]:
     """Slates of the as-of day by the recorded model and by the new one, and what was published of this version that day.
 
-    What was published was scored by the bundle's compiled model, whose sums end in other digits (compiled.TOLERANCE): its products and their order are compared.
+    What was published was scored by the bundle's compiled model, whose sums end in other digits (compiled.TOLERANCE): its products and their
+    order are compared.
     """
     import lightgbm
 
