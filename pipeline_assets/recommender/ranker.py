@@ -7,6 +7,7 @@ One model, two objectives: the first trees learn the chance of a purchase (`bina
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,9 @@ def dataset(
         names: of the matrix's columns; experiments have more than the model.
     """
     import lightgbm
+
+    # before a process has trained, LightGBM says what it does on standard output, where `--json` has one document
+    lightgbm.register_logger(logging.getLogger("lightgbm"))
 
     return lightgbm.Dataset(
         _sequences(part.blocks),
