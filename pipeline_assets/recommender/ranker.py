@@ -68,7 +68,7 @@ class RankerParams:
             "lambda_l2": self.lambda_l2,
             "max_bin": 127,
             "deterministic": True,
-            "force_col_wise": True,  # bins are held once; by row they are held twice, for the same trees in the same time
+            "force_col_wise": True,  # by row a second copy of the bins is held, for the same trees in the same time (ADR 28)
             "seed": seed,
             "num_threads": threads,
             "verbosity": -1,
