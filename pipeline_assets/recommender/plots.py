@@ -258,8 +258,10 @@ def lines_plot(
     if not any(len(line.dropna()) for line in lines.values()):
         raise NotEnoughData("lines", found="no value", wanted="one or more", fix="choose a longer period")
     figure, axes = _axes(title, 4)
-    for (name, line), colour in zip(lines.items(), (ACCENT, GOOD, "#9a6700", BAD), strict=False):
-        axes.plot(line.index, line.to_numpy(), color=colour, linewidth=1.6, label=name)
+    # each thinner than the one below it, so that equal lines are all seen
+    styles = ((ACCENT, 4.0), (GOOD, 2.6), ("#9a6700", 1.2), (BAD, 0.8))
+    for (name, line), (colour, width) in zip(lines.items(), styles, strict=False):
+        axes.plot(line.index, line.to_numpy(), color=colour, linewidth=width, label=name)
         for symbol in sorted({symbol for of, _, symbol in marks if of == name}):
             days = [day for of, day, mark in marks if of == name and mark == symbol and day in line.index]
             axes.plot(days, [line[day] for day in days], symbol, color=colour, markersize=6, linestyle="none")
