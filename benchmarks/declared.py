@@ -20,7 +20,7 @@ class Trial:
     Args:
         params: of `RankerParams`; more: of LightGBM, which the package does not let tuning change.
         seeds: the scores of several are averaged. phases, first: as `ranker.train` has them. is_weighed: purchases by amount.
-        extra: groups of `extra_features` that the model sees too.
+        extra: groups of `extra_features` that the model sees too. midweek: a cut-off between every two label weeks too.
     """
 
     why: str
@@ -34,6 +34,7 @@ class Trial:
     rounds: int | None = None
     without: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
+    midweek: bool = False
 
     @property
     def ranker(self) -> RankerParams:
@@ -69,11 +70,19 @@ TRIALS: Mapping[str, Trial] = {
     "4 weeks": Trial("fewer label weeks", weeks=4),
     "16 weeks": Trial("more label weeks", weeks=16),
     "24 weeks": Trial("more label weeks", weeks=24),
+    "all weeks": Trial("every week with four weeks of history", weeks=52),
+    "16 weeks, two cut-offs a week": Trial("windows that overlap by half", weeks=16, midweek=True),
     CHANCE: Trial("nothing changed but chance: what differences of one training are worth", seeds=(8,)),
     "seeds": Trial("three seeds, mean of their scores: three times the cost of scoring", seeds=(7, 8, 9)),
     "leaves": Trial("larger trees", params={"num_leaves": 63}),
     "small leaves": Trial("smaller trees, more of them", params={"num_leaves": 15}, rounds=480),
     "slow": Trial("half the rate, twice the rounds", params={"learning_rate": 0.04}, rounds=640),
+    "fast": Trial("a third fewer rounds at a greater rate", params={"learning_rate": 0.115}, rounds=224),
+    "30 weeks, fast": Trial(
+        "fewer rounds at a greater rate, with the weeks of the day's model", 30, params={"learning_rate": 0.115}, rounds=224
+    ),
+    "faster": Trial("half the rounds at twice the rate", params={"learning_rate": 0.16}, rounds=160),
+    "short lists": Trial("pairs of the first ten places only", params={"truncation_level": 10}),
     "xendcg": Trial("another objective of order", phases=("binary", "rank_xendcg")),
     "binary only": Trial("no second phase", first=1.0),
     "order only": Trial("no first phase", first=0.0),
@@ -83,8 +92,9 @@ TRIALS: Mapping[str, Trial] = {
     "few columns a split": Trial("more different trees", more={"feature_fraction_bynode": 0.4}),
     "random thresholds": Trial("smoother trees", more={"extra_trees": True}),
     "smoothed leaves": Trial("small leaves follow their parents", more={"path_smooth": 20.0}),
-    "finer bins": Trial("255 thresholds a column", more={"max_bin": 255}),
-    "fewer bins": Trial("less time a tree", more={"max_bin": 63}),
+    "rows by gradient": Trial(
+        "less time a tree: rows of small gradient are sampled", more={"data_sample_strategy": "goss", "bagging_freq": 0}
+    ),
     "not normalised": Trial("customers with more purchases weigh more in the order", more={"lambdarank_norm": False}),
     "no customer features": Trial(
         "they say nothing of the order within a list", without=("customer_n_orders", "customer_n_orders_28d", "customer_amount_28d")

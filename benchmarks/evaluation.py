@@ -1,6 +1,7 @@
 """The quality of the model, on development weeks: all baselines, models that are older, models that lack a group of features.
 
     python -m benchmarks.evaluation leaderboard   the model of the day beside all baselines (1 CPU minute)
+    python -m benchmarks.evaluation holdout       the model of the day on every week of the holdout, which is counted (4 CPU minutes)
     python -m benchmarks.evaluation staleness     models that are 1, 2, 4 and 8 weeks older (one training each)
     python -m benchmarks.evaluation ablation      models without a group of features (one training each)
     python -m benchmarks.evaluation discover      what new products in a slate cost and bring, by rule
@@ -80,18 +81,18 @@ def place(day: date, label_weeks: int | None, threads: int) -> Place:
 
 
 @contextmanager
-def labelled(at: Place, weeks: Sequence[date]) -> Iterator[Examples]:
-    """Examples of label weeks; features that are missing are built."""
+def labelled(at: Place, weeks: Sequence[date]) -> Iterator[str]:
+    """Address of the examples of label weeks; features that are missing are built."""
     from pipeline_assets.recommender.split import Weeks
     from pipeline_assets.resources.feature_build import build_features
-    from pipeline_assets.resources.training_data import FEATURE_TABLES, read_training_set, training_set_aside
+    from pipeline_assets.resources.training_data import FEATURE_TABLES, training_set_aside
 
     missing = sorted(set(weeks) - set.intersection(*(set(at.lake.days(table)) for table in FEATURE_TABLES)))
     for built, name, _ in build_features(at.lake, missing, at.door.run_id) if missing else ():
         say(f"features/{name} as of {built}")
     chosen = Weeks(tuple(weeks[:-1]), (weeks[-1],), at.weeks.evaluation)
     with training_set_aside(at.lake, at.features, at.day, chosen, at.settings.training, say, at.door) as (file, _):
-        yield read_training_set([file])
+        yield file
 
 
 def trained(at: Place, everything: Examples, weeks: Weeks) -> str:
@@ -101,7 +102,7 @@ def trained(at: Place, everything: Examples, weeks: Weeks) -> str:
     chosen = at.settings.training
     training = dataset(everything.of(weeks.training))
     stopping = dataset(everything.of(weeks.early_stopping), training)
-    found = train(training, stopping, RankerParams(), chosen.max_rounds, chosen.seed, chosen.threads)
+    found = train(training, stopping, RankerParams(), chosen.max_rounds, chosen.seed, chosen.usable_threads)
     return model_text(found.booster, found.best_iteration)
 
 
@@ -113,7 +114,8 @@ def judged(at: Place, models: Mapping[str, str], methods: Sequence[str]) -> Judg
     return found
 
 
-def _interval(found: Interval) -> dict[str, float]:
+def interval(found: Interval) -> dict[str, float]:
+    """A paired difference as a result holds it."""
     return {
         "difference": found.mean_difference, "relative": found.relative, "relative_low": found.relative_low,
         "relative_high": found.relative_high,
@@ -124,20 +126,21 @@ def _paired(a: pd.DataFrame, b: pd.DataFrame, seed: int) -> dict[str, dict[str, 
     from pipeline_assets.recommender.metrics import paired_bootstrap
 
     return {
-        metric: _interval(paired_bootstrap(a, b, metric, DRAWS, seed=seed)) for metric in ("ndcg", "recall", "revenue")
+        metric: interval(paired_bootstrap(a, b, metric, DRAWS, seed=seed)) for metric in ("ndcg", "recall", "revenue")
     }
 
 
 def leaderboard(at: Place) -> dict[str, Any]:
     """The stored model of the day beside every baseline: all measures with intervals, and the model's gain over each."""
-    import pipeline_assets.recommender.baselines as baselines
-    from pipeline_assets.resources.tracking import Tracking
-    from pipeline_assets.resources.training_run import model_run
+    from benchmarks.trials import stored_model
+    from pipeline_assets.recommender import baselines
 
-    settings, seed = at.settings, at.settings.training.seed
-    tracking = Tracking(tracking_uri=settings.mlflow_uri, artifact_root=str(settings.data_dir / "mlflow_artifacts"))
-    text = tracking.model_text(str(model_run(at.lake, at.day)["run_id"]))
-    found = judged(at, {FRESH: text}, tuple(baselines.ALL))
+    found = judged(at, {FRESH: stored_model(at)}, tuple(baselines.ALL))
+    return board(found, at.settings.training.seed)
+
+
+def board(found: Judged, seed: int) -> dict[str, Any]:
+    """Every method's measures with intervals, and the model's gain over each baseline."""
     return {
         "methods": {
             name: {metric: [e.value, e.low, e.high] for metric, e in estimates.items()}
@@ -151,12 +154,14 @@ def leaderboard(at: Place) -> dict[str, Any]:
 def staleness(at: Place) -> dict[str, Any]:
     """A model that is trained through the first evaluation week, and ones that are older with as many label weeks."""
     from pipeline_assets.recommender.staleness import cadence_weeks, quality_by_age, shifted
+    from pipeline_assets.resources.training_data import read_training_set
 
     newest = [*at.weeks.training, *at.weeks.early_stopping]
     horizon = timedelta(days=at.settings.training.horizon_days)
     known = [newest[0] - n * horizon for n in range(max(AGES), 0, -1)] + newest
     models = {}
-    with labelled(at, known) as everything:
+    with labelled(at, known) as file:
+        everything = read_training_set([file])
         for age in (0, *AGES):
             models[FRESH if age == 0 else str(age)] = trained(at, everything, shifted(at.weeks, age, list(known)))
             say(f"trained the model that is {age} weeks older")
@@ -175,9 +180,11 @@ def staleness(at: Place) -> dict[str, Any]:
 def ablation(at: Place) -> dict[str, Any]:
     """Models that do not see one group of features, against the model that sees all."""
     from pipeline_assets.recommender.ablation import feature_groups, without
+    from pipeline_assets.resources.training_data import read_training_set
 
     groups = feature_groups()
-    with labelled(at, [*at.weeks.training, *at.weeks.early_stopping]) as everything:
+    with labelled(at, [*at.weeks.training, *at.weeks.early_stopping]) as file:
+        everything = read_training_set([file])
         models = {FRESH: trained(at, everything, at.weeks)}
         for group, members in groups.items():
             models[group] = trained(at, without(everything, members), at.weeks)
@@ -196,9 +203,10 @@ def ablation(at: Place) -> dict[str, Any]:
 def kinds() -> dict[str, Callable[[Place], dict[str, Any]]]:
     """What can be measured."""
     from benchmarks import evaluation_pairs as pairs
+    from benchmarks.evaluation_holdout import holdout
 
     return {
-        "leaderboard": leaderboard, "staleness": staleness, "ablation": ablation, "discover": pairs.discover,
+        "leaderboard": leaderboard, "holdout": holdout, "staleness": staleness, "ablation": ablation, "discover": pairs.discover,
         "gate": pairs.gate, "tuning": pairs.tuning,
     }  # fmt: skip
 
@@ -221,9 +229,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "evaluation",
             options.kind,
             {
-                **found,
                 "as_of": options.as_of,
                 "weeks": list(at.weeks.evaluation),
+                **found,
                 "commit": commit(),
                 "machine": machine(),
                 "cpu_s": round(time.process_time()),

@@ -25,16 +25,18 @@ MEASURES = (
 
 def write_page() -> None:
     """Write the page and its figure from results/evaluation.json."""
+    from benchmarks.evaluation_holdout import section as holdout_section
     from benchmarks.evaluation_pairs_page import discover_section, gate_section, tuning_section
 
     known: dict[str, Any] = json.loads((RESULTS / "evaluation.json").read_text())
     parts = [
-        "# Quality of the model on development weeks",
+        "# Quality of the model",
         "Written by `python -m benchmarks.evaluation page` from `evaluation.json`. Intervals are 95 %, from resampled customers, paired "
-        "where two methods are compared; a customer is drawn with all her weeks. No week of the holdout is read.",
+        "where two methods are compared; a customer is drawn with all her weeks. All sections but *The holdout* are of development "
+        "weeks, and read no other.",
     ]
     sections = {
-        "leaderboard": _leaderboard, "discover": discover_section, "gate": gate_section, "tuning": tuning_section,
+        "leaderboard": _leaderboard, "holdout": holdout_section, "discover": discover_section, "gate": gate_section, "tuning": tuning_section,
         "staleness": _staleness, "ablation": _ablation,
     }  # fmt: skip
     parts += [section(known[name]) for name, section in sections.items() if name in known]
@@ -63,6 +65,11 @@ def gain(found: Mapping[str, float]) -> str:
 
 
 def _leaderboard(entry: Mapping[str, Any]) -> str:
+    return "\n\n".join(["## Leaderboard", origin(entry), *boards(entry)])
+
+
+def boards(entry: Mapping[str, Any]) -> list[str]:
+    """Two tables: all measures of all methods, the best NDCG@10 first, and the model's gain over each."""
     order = sorted(entry["methods"], key=lambda name: -entry["methods"][name]["ndcg"][0])
     rows = [
         [
@@ -76,15 +83,11 @@ def _leaderboard(entry: Mapping[str, Any]) -> str:
         for name in order
         if name in entry["gains"]
     ]
-    return "\n\n".join(
-        [
-            "## Leaderboard",
-            origin(entry),
-            table(["method", *MEASURES], rows),
-            "Gain of the ranker over each:",
-            table(["over", "NDCG@10", "recall@10", "revenue@10"], gains),
-        ]
-    )
+    return [
+        table(["method", *MEASURES], rows),
+        "Gain of the ranker over each:",
+        table(["over", "NDCG@10", "recall@10", "revenue@10"], gains),
+    ]
 
 
 def _staleness(entry: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ and compared with the reference on the same customers of the development weeks, 
     python -m benchmarks.experiments list
     python -m benchmarks.experiments run --trials seeds leaves        on the fold of the data folder's model
     python -m benchmarks.experiments run --as-of 2017-10-08 --examples-of 2017-11-12 --trials ...     an earlier fold
+    python -m benchmarks.experiments run --beyond --trials "all weeks"   with label weeks that the stored training set has not: built aside
     python -m benchmarks.experiments page                             results/model-experiments.md from what was measured
 
 They read a data folder in which `make run UNTIL=...` has finished (`PIPELINE_DATA_DIR`); its training set has the label weeks that trials choose
@@ -17,14 +18,15 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.declared import BASE_WEEKS, REFERENCE, STORED, TRIALS, Trial
-from benchmarks.evaluation import Place, place, say
+from benchmarks.evaluation import Place, labelled, place, say
 from benchmarks.scale import RESULTS, commit, machine, record
 
 if TYPE_CHECKING:
@@ -33,9 +35,29 @@ if TYPE_CHECKING:
     from pipeline_assets.recommender.training_set import Examples
 
 
-def weeks_of(at: Place, number: int) -> Weeks:
-    """The newest `number` label weeks, the one that stops the training included."""
-    return replace(at.weeks, training=at.weeks.training[-(number - len(at.weeks.early_stopping)) :])
+HALF_WEEK = timedelta(days=3)
+ALL_WEEKS = 52
+
+
+def weeks_of(at: Place, trial: Trial) -> Weeks:
+    """The newest label weeks of a trial, the one that stops the training included."""
+    training = at.weeks.training[-(trial.weeks - len(at.weeks.early_stopping)) :]
+    if trial.midweek:  # but the last one's, whose window would reach into the week that stops the training
+        training = tuple(sorted({*training, *(week + HALF_WEEK for week in training[:-1])}))
+    return replace(at.weeks, training=training)
+
+
+@contextmanager
+def opened(at: Place, names: Sequence[str], source: date, beyond: bool) -> Iterator[Bench]:
+    """The examples of the training set of `source`, or, `beyond` it, of all weeks that the trials ask for."""
+    from pipeline_assets.resources.training_data import TRAINING_SET
+
+    if not beyond:
+        yield Bench.of(at, at.lake.files(TRAINING_SET, source, source))
+        return
+    weeks = {week for name in {REFERENCE, *names} for week in weeks_of(at, TRIALS[name]).training}
+    with labelled(at, sorted({*weeks, *at.weeks.early_stopping})) as file:
+        yield Bench.of(at, [file])
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +70,11 @@ class Bench:
     extras: Extras
 
     @classmethod
-    def of(cls, at: Place, source: date) -> Bench:
-        """Open the label weeks of the training set of `source` that the fold may know."""
+    def of(cls, at: Place, addresses: Sequence[str]) -> Bench:
+        """Open the label weeks of stored examples that the fold may know."""
         from benchmarks.extra_columns import Extras, stored_with_keys
-        from pipeline_assets.resources.training_data import TRAINING_SET
 
-        known = [*at.weeks.training, *at.weeks.early_stopping]
-        return cls(at, *stored_with_keys(at.lake.files(TRAINING_SET, source, source), known), Extras(at))
+        return cls(at, *stored_with_keys(addresses, at.weeks.early_stopping[-1]), Extras(at))
 
     def trained(self, trial: Trial) -> tuple[Any, int, float]:
         """The boosters of a trial as one model, how many trees they have, and the extra columns' share of the split gain."""
@@ -65,7 +85,7 @@ class Bench:
         from pipeline_assets.recommender.features import MODEL_FEATURES
         from pipeline_assets.recommender.ranker import dataset, model_text, train
 
-        weeks, chosen = weeks_of(self.at, trial.weeks), self.at.settings.training
+        weeks, chosen = weeks_of(self.at, trial), self.at.settings.training
         names = [*MODEL_FEATURES, *(self.extras.names(trial.extra) if trial.extra else [])]
         parts = [self.everything.of(part) for part in (weeks.training, weeks.early_stopping)]
         if trial.extra:
@@ -83,7 +103,7 @@ class Bench:
                 trial.ranker,
                 rounds,
                 seed,
-                chosen.threads,
+                chosen.usable_threads,
                 objectives=trial.phases,
                 first_phase=trial.first,
             )
@@ -100,8 +120,10 @@ def run(bench: Bench, names: Sequence[str]) -> dict[str, Any]:
 
     from benchmarks.trials import compared, side_by_side, stored_model
     from pipeline_assets.resources.training_run import MODEL_TABLE
+    from pipeline_assets.settings import get_settings
 
     at = bench.at
+    n_known = len(at.weeks.training) + len(at.weeks.early_stopping)
     models: dict[str, Any] = {}
     told: dict[str, dict[str, Any]] = {}
     more = {name: partial(_columns, bench.extras, TRIALS[name].extra) for name in names if TRIALS[name].extra}
@@ -110,7 +132,7 @@ def run(bench: Bench, names: Sequence[str]) -> dict[str, Any]:
         models[name], trees, gain = bench.trained(trial)
         told[name] = {
             "why": trial.why,
-            "weeks": trial.weeks,
+            "weeks": min(trial.weeks, n_known),
             "trees": trees,
             "gain": gain,
             "cpu_s": time.process_time() - before,
@@ -118,12 +140,11 @@ def run(bench: Bench, names: Sequence[str]) -> dict[str, Any]:
         say(f"trained {name}: {trees} trees, {told[name]['cpu_s']:.0f} CPU s, {gain:.1%} of the gain by extra columns")
     if at.day in at.lake.days(MODEL_TABLE):
         models[STORED] = lightgbm.Booster(model_str=stored_model(at))
-        known, trees = len(at.weeks.training) + len(at.weeks.early_stopping), models[STORED].num_trees()
         told[STORED] = {
             "commit": commit(),
             "why": "as the pipeline trains it",
-            "weeks": known,
-            "trees": trees,
+            "weeks": min(get_settings().training.label_weeks, n_known),
+            "trees": models[STORED].num_trees(),
             "gain": 0.0,
             "cpu_s": None,
         }
@@ -155,6 +176,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--trials", nargs="*", choices=[name for name in TRIALS if name != REFERENCE], default=[])
     parser.add_argument("--as-of", type=date.fromisoformat, default=date(2017, 11, 12))
     parser.add_argument("--examples-of", type=date.fromisoformat, help="day of the training set (default: --as-of)")
+    parser.add_argument(
+        "--beyond", action="store_true", help="build the label weeks that the stored training set has not"
+    )
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     if options.way == "list":
@@ -162,8 +186,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{name:22} {trial.why}")
         return 0
     if options.way == "run":
-        at = place(options.as_of, None, options.threads)
-        found = run(Bench.of(at, options.examples_of or options.as_of), options.trials)
+        at = place(options.as_of, ALL_WEEKS if options.beyond else None, options.threads)
+        with opened(at, options.trials, options.examples_of or options.as_of, options.beyond) as bench:
+            found = run(bench, options.trials)
         path = RESULTS / "model-experiments.json"
         before = json.loads(path.read_text()) if path.exists() else {}
         kept = before.get(str(options.as_of), {}).get("trials", {})

@@ -64,7 +64,9 @@ def _saturation(known: Mapping[str, Any]) -> str:
             f"{many} weeks {trials[name]['against_tifu']['ndcg']['relative']:+.1%}" for many, name in weeks
         )
         gains = {
-            name: each["against_reference"]["ndcg"] for name, each in trials.items() if name not in (*OF_WEEKS, CHANCE)
+            name: each["against_reference"]["ndcg"]
+            for name, each in trials.items()
+            if name not in (*OF_WEEKS, CHANCE) and each["weeks"] == known[day]["base_weeks"]
         }
         best = max(gains, key=lambda name: gains[name]["relative"])
         chance = (

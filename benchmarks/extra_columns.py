@@ -191,9 +191,9 @@ def _key(customers: NDArray[Any], products: NDArray[Any]) -> NDArray[Any]:
 
 
 def stored_with_keys(
-    addresses: Iterable[str], weeks: Sequence[date]
+    addresses: Iterable[str], newest: date
 ) -> tuple[Examples, Callable[[Block], tuple[NDArray[Any], NDArray[Any]]]]:
-    """Stored examples of some weeks, and what tells a block's customers and products."""
+    """Stored examples of the weeks up to `newest`, and what tells a block's customers and products."""
     import pyarrow.parquet
 
     from pipeline_assets.recommender.features import MODEL_FEATURES
@@ -206,7 +206,7 @@ def stored_with_keys(
             file = pyarrow.parquet.ParquetFile(address)
             for number in range(file.num_row_groups):
                 table = file.read_row_group(number, ["week", "customer_id", "label", "amount"])
-                if table["week"][0].as_py() in weeks:
+                if table["week"][0].as_py() <= newest:
                     read = partial(lambda f, n: matrix_of(f.read_row_group(n, list(MODEL_FEATURES))), file, number)
                     places[read] = file, number
                     yield table, read

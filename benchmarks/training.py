@@ -65,7 +65,7 @@ def score(meter: Meter, day: date) -> None:
         week = read_week(features, store, customer_ids(lake, day), day)
         noted["rows"] = len(week.rows)
     with meter.part("rank") as noted:
-        rank_customers(booster, week.rows, week.catalogue, settings.serving.top, settings.training.threads)
+        rank_customers(booster, week.rows, week.catalogue, settings.serving.top, settings.training.usable_threads)
         noted["rows"] = int(week.rows["candidate_ids"].str.len().sum())
     meter.facts["trees"] = booster.num_trees()
 

@@ -76,7 +76,9 @@ def side_by_side(
         slates = dict(baselines.baseline_slates(methods, facts.purchases, facts.customers, day, K))
         for name, model in models.items():
             columns = more[name](day) if more and name in more else None
-            ranked = rank_customers(model, week.rows, week.catalogue, 1000, at.settings.training.threads, columns)
+            ranked = rank_customers(
+                model, week.rows, week.catalogue, 1000, at.settings.training.usable_threads, columns
+            )
             slates[name] = ranked[ranked["rank"] <= K]
             if variants and name == next(iter(models)):
                 slates |= {variant: make(ranked) for variant, make in variants.items()}

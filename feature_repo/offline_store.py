@@ -41,7 +41,7 @@ def _read(source: DataSource, _repo_path: str, first: date | None = None, last: 
     filters = [("event_date", ">=", first.isoformat())] if first else []
     filters += [("event_date", "<=", last.isoformat())] if last else []
     files = (
-        table.file_uris(filters or None) or table.file_uris()[:1]
+        table.file_uris(file_pruning_predicate=filters or None) or table.file_uris()[:1]
     )  # nothing in reach: one file, whose rows the join rejects
     return ibis.read_parquet(sorted(files), hive_partitioning=True)
 

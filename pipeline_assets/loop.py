@@ -39,6 +39,7 @@ from pipeline_assets.resources.versions import stale_days, sweep
 from pipeline_assets.resources.warehouse import MARTS
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.settings import Settings, get_settings
+from pipeline_assets.settings_base import usable_cores
 from pipeline_assets.sources.base import Source
 from pipeline_assets.sources.batch import ReopeningSource
 from pipeline_assets.sources.landing import groups, unjudged
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
 Say = Callable[[str], None]
-WORKERS = 2
+WORKERS = min(2, usable_cores())  # processes at once: each takes up to 1.4 GB
 _QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 
 

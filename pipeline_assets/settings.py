@@ -24,7 +24,7 @@ from pipeline_assets.recommender.errors import ConfigurationError
 from pipeline_assets.settings_access import AccessSettings
 from pipeline_assets.settings_alerts import AlertSettings
 from pipeline_assets.settings_automation import AutomationSettings
-from pipeline_assets.settings_base import Section
+from pipeline_assets.settings_base import Section, usable_cores
 from pipeline_assets.settings_events import EventSettings
 from pipeline_assets.settings_monitoring import MonitoringSettings
 from pipeline_assets.settings_retention import RetentionSettings
@@ -147,8 +147,13 @@ class TrainingSettings(Section):
     gate_min_slice_customers: int = pydantic.Field(50, ge=2)  # smaller groups of customers are not judged on their own
     gate_max_change: float = pydantic.Field(0.5, ge=0, le=1)  # share of slots that may change without a person
     baselines: Literal["gate", "all"] = "gate"  # all: UP-CF, item-kNN, EASE, ALS too, 10 CPU s a week (baselines.py)
-    threads: int = pydantic.Field(2, ge=1)
+    threads: int = pydantic.Field(2, ge=1)  # at most; a process that may use fewer cores has fewer (`usable_threads`)
     seed: int = 7
+
+    @property
+    def usable_threads(self) -> int:
+        """`threads`, or as many as this process has cores: more of them only wait for each other. Trees are the same for any number."""
+        return min(self.threads, usable_cores())
 
 
 class Settings(Section):

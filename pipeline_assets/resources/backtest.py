@@ -107,7 +107,7 @@ def backtest(
     import lightgbm
 
     booster = lightgbm.Booster(model_str=fitted.text)  # as it is served: from its text
-    slates = rank_customers(booster, week.rows, week.catalogue, top, settings.training.threads)
+    slates = rank_customers(booster, week.rows, week.catalogue, top, settings.training.usable_threads)
     measures = _measured(lake, day, slates, settings, measuring_door) if measuring_door else None
     slates.insert(0, "as_of", as_of)
     return Backtest(

@@ -107,7 +107,7 @@ def judge_weeks(
                 week.rows,
                 week.catalogue,
                 _ALL_CANDIDATES if name == CHALLENGER else K,
-                settings.training.threads,
+                settings.training.usable_threads,
             )
             for name, booster in boosters.items()
         }

@@ -1,26 +1,33 @@
-"""Dagster's SQLite event log with its connections kept open, and the events of a range run stored together.
+"""Dagster's SQLite event log with its connections kept open, the events of a range run stored together, and a run's database copied.
 
 Dagster builds an engine and opens, commits and closes a connection for every event, of which closing the last connection (a WAL
 checkpoint) and compiling every statement anew are most. A range run over a year writes two events per asset and day, so `make run`
 spent more time on that than on the data. Connections that stay open and one transaction for a batch of events take a sixth of it
-(docs/adr/0008-event-log-connections.md, with the measurements).
+(docs/adr/0008-event-log-connections.md, with the measurements). Every run has a database of its own; copying an empty one instead of
+creating its tables and stamping them with Alembic is what makes short runs cheap.
 PostgreSQL deployments use Dagster's own storage.
 """
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import sqlalchemy as sa
 from dagster import DagsterInvariantViolationError, EventLogEntry
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SQLITE_BUSY_TIMEOUT_SECONDS
 
 MAX_OPEN = 8  # one database per run: the newest stay open
+EMPTY = f"empty-run-{dg.__version__}"  # beside the runs' databases, without their suffix: Dagster lists *.db
 
 
 class PooledSqliteEventLogStorage(SqliteEventLogStorage):
@@ -59,6 +66,30 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
             self._engines.popitem(last=False)[1].dispose()
         return engine
 
+    def _initdb(self, engine: sa.Engine, for_index_shard: bool = False) -> None:
+        place = Path(str(engine.url.database))
+        if for_index_shard or place.exists():
+            super()._initdb(engine, for_index_shard)
+            return
+        with tempfile.TemporaryDirectory(prefix="run-", dir=place.parent) as folder:
+            copy = shutil.copyfile(self._empty(), Path(folder) / "copy")
+            try:
+                os.link(copy, place)  # unlike a rename it never replaces what another process has begun to write
+            except FileExistsError:
+                super()._initdb(engine)
+
+    def _empty(self) -> Path:
+        """A database as Dagster creates it for a run; made by whoever needs it first."""
+        place = Path(self._base_dir) / EMPTY
+        if not place.exists():
+            with tempfile.TemporaryDirectory(prefix="run-", dir=self._base_dir) as folder:
+                new = Path(folder) / EMPTY
+                engine = sa.create_engine(f"sqlite:///{new}", poolclass=sa.NullPool)  # closed: all of it is in one file
+                super()._initdb(engine)
+                engine.dispose()
+                new.replace(place)
+        return place
+
     @contextmanager
     def _connect(self, shard: str) -> Iterator[sa.Connection]:
         with self._db_lock:
@@ -96,7 +127,7 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
         super().dispose()
 
 
-for _name in ("_connect", "_store_asset_event", "store_event_batch"):
+for _name in ("_connect", "_initdb", "_store_asset_event", "store_event_batch"):
     if not hasattr(SqliteEventLogStorage, _name):
         raise DagsterInvariantViolationError(
             f"Dagster no longer has SqliteEventLogStorage.{_name}: use its own storage in dagster.yaml"

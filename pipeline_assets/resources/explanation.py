@@ -114,7 +114,7 @@ def explain(
         return NotCandidate(customer, product, name, day, tuple(reasons))
     version = tracking.version(model) if model else tracking.require_champion()
     booster = lightgbm.Booster(model_str=tracking.model_text(version.run_id))
-    slate = rank_customers(booster, week.rows, week.catalogue, len(ids), settings.training.threads)
+    slate = rank_customers(booster, week.rows, week.catalogue, len(ids), settings.training.usable_threads)
     (row,) = slate[slate["product_id"] == product].to_dict("records")
     values = _row(week, ids.index(product), product)
     shares = np.asarray(booster.predict(values, pred_contrib=True, num_threads=1))[0]

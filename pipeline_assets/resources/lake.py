@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pyarrow
@@ -23,6 +23,9 @@ from pipeline_assets.resources.content import DayContent, contents, from_json, t
 from pipeline_assets.resources.day_file import ROW_GROUP, DayFile
 from pipeline_assets.schemas.batches import Profile
 from pipeline_assets.schemas.validation import Verdict
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
 
 VERDICTS = "ledger/verdicts"
 BATCHES = "ledger/batches"
@@ -60,6 +63,24 @@ class Commit:
     run_id: str
     days: dict[date, DayContent]
     inputs: dict[str, int]
+
+
+Filter = tuple[str, str, Any]  # column, operator, value
+
+
+def _between(start: date | None, end: date | None) -> list[Filter]:
+    """Of the days from `start` to `end`, both included; None: no limit."""
+    limits = ((">=", start), ("<=", end))
+    return [("event_date", operator, day) for operator, day in limits if day]
+
+
+def _rows(opened: DeltaTable, filters: Sequence[Filter], columns: list[str] | None = None) -> pyarrow.Table:
+    """The rows that pass all filters. `to_pyarrow_table` would set up every file of the table with its statistics first: 90 to 600 ms for one
+    day of a table of 192 days, against 5."""
+    from pyarrow.parquet import filters_to_expression
+
+    dataset = opened.to_pyarrow_dataset(file_pruning_predicate=list(filters) or None)
+    return dataset.to_table(columns=columns, filter=filters_to_expression(list(filters)) if filters else None)
 
 
 class Lake(dg.ConfigurableResource):
@@ -217,12 +238,7 @@ class Lake(dg.ConfigurableResource):
             NotEnoughData: the table does not exist yet.
         """
         self._require(table)
-        filters = []
-        if start:
-            filters.append(("event_date", ">=", start))
-        if end:
-            filters.append(("event_date", "<=", end))
-        return self._open(table, version).to_pyarrow_table(columns=columns, filters=filters or None)
+        return _rows(self._open(table, version), _between(start, end), columns)
 
     def read_days(self, table: str, days: Sequence[date], version: int | None = None) -> pyarrow.Table:
         """Rows of just these days, of a version or of the newest one.
@@ -231,8 +247,7 @@ class Lake(dg.ConfigurableResource):
             NotEnoughData: the table does not exist yet.
         """
         self._require(table)
-        listed = [("event_date", "in", [day.isoformat() for day in days])]
-        return self._open(table, version).to_pyarrow_table(filters=listed)
+        return _rows(self._open(table, version), [("event_date", "in", [day.isoformat() for day in days])])
 
     def rows_by_day(self, table: str) -> dict[date, int]:
         """Number of rows of each day that has any, from the log alone."""
@@ -250,12 +265,7 @@ class Lake(dg.ConfigurableResource):
         """The data files of a version or the newest one: an explicit list, because a glob would also read replaced ones."""
         if not self.exists(table):
             return []
-        filters: list[tuple[str, str, str]] = []
-        if start:
-            filters.append(("event_date", ">=", start.isoformat()))
-        if end:
-            filters.append(("event_date", "<=", end.isoformat()))
-        return sorted(self._open(table, version).file_uris(filters or None))
+        return sorted(self._open(table, version).file_uris(file_pruning_predicate=_between(start, end) or None))
 
     def days(self, table: str) -> set[date]:
         """Days that have rows."""
@@ -318,10 +328,8 @@ class Lake(dg.ConfigurableResource):
         if not self.exists(VERDICTS):
             return {}
         newest: dict[date, Verdict] = {}
-        filters = [("feed", "=", feed), ("event_date", ">=", start), ("event_date", "<=", end)]
-        table = self._open(VERDICTS).to_pyarrow_table(
-            filters=[*filters, ("status", "=", status)] if status else filters
-        )
+        filters: list[Filter] = [("feed", "=", feed), *_between(start, end)]
+        table = _rows(self._open(VERDICTS), [*filters, ("status", "=", status)] if status else filters)
         for row in table.sort_by("recorded_at").to_pylist():
             stored = json.loads(row["profile"]) if row.get("profile") else None  # an older ledger has none
             newest[row["event_date"]] = Verdict(

@@ -241,7 +241,7 @@ def _rank_all(
     columns of RECOMMENDATIONS."""
     rows = features.customers_as_of(features.apply(), customer_ids(lake, day), day)
     catalogue = Catalogue(list(bundle.rows), bundle.product_matrix)
-    ranked = rank_customers(bundle.scorer, rows, catalogue, _ALL_CANDIDATES, settings.training.threads)
+    ranked = rank_customers(bundle.scorer, rows, catalogue, _ALL_CANDIDATES, settings.training.usable_threads)
     rules, today, top = settings.rules, day + timedelta(days=1), settings.serving.top
     ranked = ruled(ranked, rows, bundle, barriers(rules), today, _ALL_CANDIDATES)
     ranked.insert(0, "as_of", day)

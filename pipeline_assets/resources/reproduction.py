@@ -235,7 +235,11 @@ def _slates(lake: Lake, restored: Restored, day: date, version: str, texts: tupl
     settings = restored.settings
     recorded, here = (
         rank_customers(
-            lightgbm.Booster(model_str=text), week.rows, week.catalogue, settings.serving.top, settings.training.threads
+            lightgbm.Booster(model_str=text),
+            week.rows,
+            week.catalogue,
+            settings.serving.top,
+            settings.training.usable_threads,
         )
         for text in texts
     )

@@ -104,11 +104,11 @@ def fit(
         seconds=chosen.trial_seconds,
         max_rounds=chosen.max_rounds,
         seed=chosen.seed,
-        threads=chosen.threads,
+        threads=chosen.usable_threads,
         storage=storage,
         study_name=study,
     )
-    trained = train(training, stopping, params, chosen.max_rounds, chosen.seed, chosen.threads)
+    trained = train(training, stopping, params, chosen.max_rounds, chosen.seed, chosen.usable_threads)
     return Fitted(trained, params, model_text(trained.booster, trained.best_iteration))
 
 
@@ -159,7 +159,7 @@ def train_and_log(
         trained.booster,
         text,
         params={
-            **params.lightgbm(chosen.seed, chosen.threads),
+            **params.lightgbm(chosen.seed, chosen.usable_threads),
             "label_weeks": len(weeks.training),
             "negative_share": chosen.negative_share,
         },

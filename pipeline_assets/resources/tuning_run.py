@@ -74,7 +74,7 @@ def tuned_against_default(
     import lightgbm
 
     require_features(lake, weeks)
-    store, threads = features.apply(), settings.training.threads
+    store, threads = features.apply(), settings.training.usable_threads
     boosters = {"tuned": lightgbm.Booster(model_str=tuned), "default": lightgbm.Booster(model_str=default)}
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in boosters}
     for day in weeks:

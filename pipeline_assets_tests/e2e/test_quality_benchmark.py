@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,8 @@ def test_trials_are_compared_with_the_reference_and_the_stored_model(small: eval
     """Three seeds have the trees of three models; extra columns are learned from; the reference differs from itself by nothing; everybody has
     a gain over TIFU-KNN."""
     extra = "all extra columns"
-    found = experiments.run(experiments.Bench.of(small, NEWEST), ["seeds", extra])["trials"]
+    with experiments.opened(small, ["seeds", extra], NEWEST, beyond=False) as bench:
+        found = experiments.run(bench, ["seeds", extra])["trials"]
     assert set(found) == {experiments.REFERENCE, "seeds", extra, experiments.STORED}
     assert found[experiments.REFERENCE]["gain"] == 0 < found[extra]["gain"] < 1
     assert found["seeds"]["trees"] > found[experiments.REFERENCE]["trees"]
@@ -54,6 +55,21 @@ def test_trials_are_compared_with_the_reference_and_the_stored_model(small: eval
     for trial in found.values():
         gain = trial["against_tifu"]["ndcg"]
         assert gain["low"] <= gain["difference"] <= gain["high"]
+
+
+def test_a_second_cut_off_a_week_is_trained_on(small: evaluation.Place) -> None:
+    """Examples that the stored training set has not are built; the model that sees them is another one; no window reaches into the week that
+    stops the training."""
+    name = "16 weeks, two cut-offs a week"
+    weeks = experiments.weeks_of(small, experiments.TRIALS[name])
+    midweek = set(weeks.training) - set(small.weeks.training)
+    assert len(midweek) == len(small.weeks.training) - 1 > 0
+    horizon = timedelta(days=small.settings.training.horizon_days)
+    assert max(weeks.training) + horizon <= weeks.early_stopping[0]
+    with experiments.opened(small, [name], NEWEST, beyond=True) as bench:
+        found = experiments.run(bench, [name])["trials"]
+        assert set(bench.everything.week) >= midweek
+    assert found[name]["against_reference"]["ndcg"]["difference"] != 0
 
 
 def test_rules_for_new_products_are_measured_beside_the_usual_slate(small: evaluation.Place) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from pipeline_assets.resources.event_log import PooledSqliteEventLogStorage
 
@@ -76,3 +79,42 @@ def test_a_batch_that_fails_leaves_nothing(
     assert len(storage.get_records_for_run("run").records) == 0
     storage.store_event_batch(events("run"))
     assert storage.get_materialized_partitions(KEY) == set(DAYS)
+
+
+def schema(place: Path) -> list[tuple[str, ...]]:
+    """All that a database says of itself: statements of its tables and indexes, Alembic's revision, the journal."""
+    with closing(sqlite3.connect(place)) as connection:
+        made = connection.execute("SELECT type, name, sql FROM sqlite_master ORDER BY name").fetchall()
+        revision = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+        return [*made, *revision, *connection.execute("PRAGMA journal_mode").fetchall()]
+
+
+def test_a_runs_database_is_as_dagster_creates_it(storage: PooledSqliteEventLogStorage, tmp_path: Path) -> None:
+    """The copy of an empty database has Dagster's tables, indexes and revision, and none of its events are another run's."""
+    own = SqliteEventLogStorage(str(tmp_path / "own"))
+    for run_id in ("one", "two"):
+        own.store_event_batch(events(run_id))
+        storage.store_event_batch(events(run_id))
+    assert schema(tmp_path / "two.db") == schema(tmp_path / "own" / "two.db")
+    assert set(storage.get_all_run_ids()) == {"one", "two"}
+    assert [len(storage.get_records_for_run(run_id).records) for run_id in ("one", "two")] == [5, 5]
+    own.dispose()
+
+
+def test_a_database_that_another_process_began_is_kept(storage: PooledSqliteEventLogStorage, tmp_path: Path) -> None:
+    """Two processes open a new run's database at once: who comes second finds the events of the first."""
+    other = PooledSqliteEventLogStorage(str(tmp_path))
+    empty = PooledSqliteEventLogStorage._empty
+
+    def late(self: PooledSqliteEventLogStorage) -> Path:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(PooledSqliteEventLogStorage, "_empty", empty)
+            other.store_event_batch(events("run"))  # after the second one has looked, and before it has copied
+        return empty(self)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PooledSqliteEventLogStorage, "_empty", late)
+        storage.store_event_batch(events("run"))
+    assert len(storage.get_records_for_run("run").records) == 10
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == []
+    other.dispose()
