@@ -1,4 +1,5 @@
-"""Figures that single decisions rest on (docs/adr/0008, 0009): the cost of an event, of a canonical order, of a group's size.
+"""Figures that single decisions rest on (docs/adr/0001, 0008, 0009): the cost of an event, of a short run, of reading one day, of a canonical
+order, of a group's size.
 
 `python -m benchmarks.small` writes benchmarks/results/small.json and, through `benchmarks.report`, the page.
 """
@@ -18,6 +19,8 @@ from benchmarks.measured import Meter, measure
 from benchmarks.scale import commit, machine, record
 
 DAYS = 304  # a range run writes two events a day
+RUNS, READS = 10, 20
+QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 STORAGES = {
     "Dagster's own": ("dagster._core.storage.event_log", "SqliteEventLogStorage"),
     "connections kept": ("pipeline_assets.resources.event_log", "PooledSqliteEventLogStorage"),
@@ -62,6 +65,54 @@ def events(meter: Meter) -> None:
         _range_run(meter, name, storage, batch)
 
 
+def runs(meter: Meter) -> None:
+    """Runs of one trivial asset, each of which has a database of its own, on two storages."""
+    import dagster as dg
+    import yaml
+
+    @dg.asset
+    def nothing() -> None:
+        pass
+
+    for storage, (module, kind) in STORAGES.items():
+        with tempfile.TemporaryDirectory() as home:
+            config = {"event_log_storage": {"module": module, "class": kind, "config": {"base_dir": home}}}
+            (Path(home) / "dagster.yaml").write_text(yaml.safe_dump({"telemetry": {"enabled": False}, **config}))
+            instance = dg.DagsterInstance.from_config(home)
+            assert dg.materialize([nothing], instance=instance, run_config=QUIET).success  # what is made once
+            with meter.part(f"short runs, {storage}") as noted:
+                for _ in range(RUNS):
+                    dg.materialize([nothing], instance=instance, run_config=QUIET)
+                noted["rows"] = RUNS
+
+
+def reads(meter: Meter) -> None:
+    """One day of a table of half a year, by delta-rs's own function and by the lake's."""
+    import deltalake
+
+    from pipeline_assets.resources.lake import local_lake
+    from pipeline_assets.schemas.feeds import FEEDS
+    from pipeline_assets.sources.landing import land_days
+    from pipeline_assets.sources.sample import LAST_DAY, SampleSource
+
+    feed, now, day = FEEDS["purchases"], datetime.now(UTC), date(2017, 6, 1)
+    days = [date(2017, 1, 1) + timedelta(days=n) for n in range(192)]
+    with tempfile.TemporaryDirectory() as folder:
+        lake, table = local_lake(Path(folder)), "raw/purchases"
+        land_days(SampleSource(LAST_DAY, 1.0), lake, feed, days, "benchmark", now)
+        wanted = [("event_date", ">=", day), ("event_date", "<=", day)]
+        ways = {
+            "to_pyarrow_table": lambda: deltalake.DeltaTable(lake.uri(table)).to_pyarrow_table(filters=wanted),
+            "Lake.read": lambda: lake.read(table, day, day),
+        }
+        assert ways["to_pyarrow_table"]().equals(ways["Lake.read"]())
+        for name, way in ways.items():
+            with meter.part(f"reads of one day, {name}") as noted:
+                for _ in range(READS):
+                    way()
+                noted["rows"] = READS
+
+
 def order(meter: Meter) -> None:
     """Four weeks of exposures: brought into canonical order and hashed, or hashed as they are."""
     from pipeline_assets.resources.content import digest, in_order
@@ -100,6 +151,8 @@ def groups(meter: Meter, rows_at_once: int) -> None:
 
 SMALL: dict[str, Callable[[Meter], None]] = {
     "events": events,
+    "runs": runs,
+    "reads": reads,
     "order": order,
     **{f"groups-{size}": lambda meter, size=size: groups(meter, size) for size in (400_000, 700_000, 1_500_000)},
 }

@@ -183,12 +183,10 @@ def _timeliness(lake: Lake, day: date, settings: Settings) -> Counts:
 
 
 def _model_freshness(lake: Lake, day: date) -> Counts | None:
-    """Whether the champion was trained as of one of the last eight days."""
-    if not lake.exists("evaluation/promotion"):
-        return None
-    rows = lake.read("evaluation/promotion", None, day).sort_by("event_date").to_pylist()
-    born = [row["event_date"] for row in rows if row["version"] == rows[-1]["champion_version"]]
-    return Counts(1, int((day - born[0]).days > MAX_MODEL_DAYS)) if born else None
+    """Whether the gate judged a model as of one of the last eight days. A champion that a fresher model did not beat is as good as fresh:
+    a missed training is bad, a training that changed nothing is not, and nobody could mend it."""
+    judged = [other for other in lake.days("evaluation/promotion") if other <= day]
+    return Counts(1, int((day - max(judged)).days > MAX_MODEL_DAYS)) if judged else None
 
 
 def _quality(lake: Lake, day: date) -> Counts | None:

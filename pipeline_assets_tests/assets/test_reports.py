@@ -182,6 +182,17 @@ def test_a_missing_day_uses_a_budget_that_freezes_nothing(lake: Lake, settings: 
     assert (slo.verdict, slo.frozen_by) == ("exhausted", ())
 
 
+@pytest.mark.parametrize(("age", "bad"), [(8, 0), (9, 1)])
+def test_a_champion_that_a_fresher_model_did_not_beat_is_fresh(
+    lake: Lake, settings: Settings, age: int, bad: int
+) -> None:
+    """A model that the gate rejected eight days ago is a training that took place; after nine days one was missed."""
+    put(lake, "evaluation/promotion", DAY, outcome="reject", version="2", champion_version="1")
+    later = DAY + timedelta(days=age)
+    slo_of(lake, later, settings, "run", NOW)
+    assert json.loads(lake.read(SLO_TABLE, later, later)["figures"][0].as_py())["counts"]["model_freshness"] == [1, bad]
+
+
 def test_service_levels_count_the_answers_of_the_day_before(lake: Lake, settings: Settings) -> None:
     """The bundle of the day has answered nobody when its report is made: of yesterday's three answers to known customers one was no list of their own."""
     answers = [
