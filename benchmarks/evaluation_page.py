@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,6 +62,9 @@ def _bounds(value: list[float]) -> str:
 
 
 def gain(found: Mapping[str, float]) -> str:
+    """A relative difference with its bounds, which it has not where the base may be zero in a draw."""
+    if math.isnan(found["relative_low"]):
+        return f"{found['relative']:+.1%} (no bounds)"
     return f"{found['relative']:+.1%} ({found['relative_low']:+.1%} to {found['relative_high']:+.1%})"
 
 

@@ -24,7 +24,7 @@ from pipeline_assets.recommender.errors import ConfigurationError
 from pipeline_assets.settings_access import AccessSettings
 from pipeline_assets.settings_alerts import AlertSettings
 from pipeline_assets.settings_automation import AutomationSettings
-from pipeline_assets.settings_base import Section, usable_cores
+from pipeline_assets.settings_base import Section
 from pipeline_assets.settings_events import EventSettings
 from pipeline_assets.settings_monitoring import MonitoringSettings
 from pipeline_assets.settings_retention import RetentionSettings
@@ -33,6 +33,7 @@ from pipeline_assets.settings_rules import RulesSettings
 from pipeline_assets.settings_serving import ServingSettings, StoreSettings
 from pipeline_assets.settings_signing import SigningSettings
 from pipeline_assets.settings_stream import StreamSettings
+from pipeline_assets.settings_training import TrainingSettings
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 PREFIX = "PIPELINE_"
@@ -123,37 +124,6 @@ class ValidationSettings(Section):
         default_factory=dict
     )  # feed.column -> (warn, error) shares
     accepted_days: tuple[date, ...] = ()  # a person looked: rules that compare with earlier days only tell
-
-
-class TrainingSettings(Section):
-    """The weekly training run. Weeks are windows of `horizon_days` that end on or before the as-of day."""
-
-    horizon_days: int = pydantic.Field(
-        7, ge=7, le=28, multiple_of=7
-    )  # whole weeks, so that cut-offs keep their weekday
-    label_weeks: int = pydantic.Field(
-        30, ge=2
-    )  # 8, 19 and 27 weeks: NDCG@10 +8.1, 9.1 and 9.3 % over TIFU-KNN (docs/adr/0020-how-the-ranker-is-trained.md)
-    evaluation_weeks: int = pydantic.Field(4, ge=1)  # newest complete windows, never trained on
-    early_stopping_weeks: int = pydantic.Field(1, ge=1)  # newest label weeks, used to choose the number of trees
-    negative_share: float = pydantic.Field(
-        0.4, gt=0, le=1
-    )  # uniform sample: hard-negative mining loses (docs/design/evaluation.md)
-    max_rounds: int = pydantic.Field(320, ge=1)
-    trials: int = pydantic.Field(0, ge=0)  # Optuna; 0 uses the defaults
-    trial_seconds: int = pydantic.Field(600, ge=1)
-    gate_min_customers: int = pydantic.Field(200, ge=2)  # fewer cannot tell a good model from a bad one (promotion.py)
-    gate_min_ndcg: float = pydantic.Field(0.01, ge=0, le=1)  # absolute floor: below it something is broken
-    gate_min_slice_customers: int = pydantic.Field(50, ge=2)  # smaller groups of customers are not judged on their own
-    gate_max_change: float = pydantic.Field(0.5, ge=0, le=1)  # share of slots that may change without a person
-    baselines: Literal["gate", "all"] = "gate"  # all: UP-CF, item-kNN, EASE, ALS too, 10 CPU s a week (baselines.py)
-    threads: int = pydantic.Field(2, ge=1)  # at most; a process that may use fewer cores has fewer (`usable_threads`)
-    seed: int = 7
-
-    @property
-    def usable_threads(self) -> int:
-        """`threads`, or as many as this process has cores: more of them only wait for each other. Trees are the same for any number."""
-        return min(self.threads, usable_cores())
 
 
 class Settings(Section):

@@ -34,7 +34,8 @@ from pipeline_assets.resources.lake import VERDICTS, Lake
 from pipeline_assets.resources.snapshots import require_marts
 from pipeline_assets.schemas.feeds import FEEDS
 from pipeline_assets.schemas.tables import TRAINING_EXAMPLES
-from pipeline_assets.settings import Settings, TrainingSettings
+from pipeline_assets.settings import Settings
+from pipeline_assets.settings_training import TrainingSettings
 
 if TYPE_CHECKING:
     import pyarrow.parquet
