@@ -136,6 +136,15 @@ def test_number_of_threads_changes_no_tree(model: Trained) -> None:
     assert ranker.model_text(two.booster, two.best_iteration) != ranker.model_text(model.booster, model.best_iteration)
 
 
+def test_histograms_by_column_grow_the_same_trees(model: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Above the limit of memory the bins are held once, and by row below it: the order of work, not its result."""
+    monkeypatch.setattr(ranker, "BINS_TWICE", 0)
+    by_column = trained()
+    ways = [each.booster.params["force_row_wise"] for each in (model, by_column)]
+    assert ways == [True, False]
+    assert digest(by_column) == digest(model)
+
+
 @pytest.mark.parametrize(
     "other", [{"data": 3}, {"seed": 8}, {"params": RankerParams(num_leaves=5, min_data_in_leaf=10)}]
 )
@@ -277,9 +286,9 @@ def test_score_that_is_not_finite_is_refused() -> None:
 
 
 def test_parameters_are_deterministic_and_binary_gain() -> None:
-    """Whatever is tuned, the run has a seed, fixed column-wise histograms and 1 as the gain of a purchase."""
+    """Whatever is tuned, the run has a seed and 1 as the gain of a purchase."""
     params = RankerParams(num_leaves=9).lightgbm(seed=3, threads=2)
-    assert (params["deterministic"], params["force_col_wise"], params["seed"]) == (True, True, 3)
+    assert (params["deterministic"], params["seed"]) == (True, 3)
     assert params["objective"] == "binary"
     assert (params["label_gain"], params["eval_at"], params["num_leaves"], params["num_threads"]) == (
         [0, 1],
