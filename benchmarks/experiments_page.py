@@ -83,8 +83,8 @@ def _saturation(known: Mapping[str, Any]) -> str:
         [
             "## Where it saturates",
             "\n".join(lines),
-            f"What pays on both folds, but for more weeks: {', '.join(paid) or 'nothing that was tried on both'}. Before the 30 weeks of the day's model the "
-            "year has seven more with four weeks of history.",
+            f"What pays on both folds, but for more weeks: {', '.join(paid) or 'nothing that was tried on both'}. *All weeks* are those with four weeks of "
+            "history before them: the year has no more.",
             f"![What was tried]({FIGURE})",
             "Not tried: age, income, household and children (customers' own declarations, denied for features by a contract test), and the season of the "
             "year (one year has no second one to learn it from).",

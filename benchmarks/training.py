@@ -4,7 +4,7 @@
     python -m benchmarks.training chunks     training set and training, a process each
     python -m benchmarks.training replicate --copies 10 --to DIR   what both read, with ten times the customers
     python -m benchmarks.training chunks --data-dir DIR --copies 10 --rounds 16
-    python -m benchmarks.training backtest   `pipeline-assets backtest` from an empty folder
+    python -m benchmarks.training backtest --core 0 [--days 2]   `pipeline-assets backtest` from an empty folder, on one core
     python -m benchmarks.training page       results/training.md from what was measured
 
 All but `backtest` want a data folder in which the features of the label weeks are there (`make run UNTIL=2017-11-12`). `retrain` trains and
@@ -197,12 +197,13 @@ def _told(run: Run, **more: object) -> dict[str, object]:
     return {**asdict(run), **more}
 
 
-def _backtest(day: date, core: int | None) -> dict[str, object]:
+def _backtest(day: date, days: int, core: int | None) -> dict[str, object]:
+    """A backtest of `days` mornings a week apart, the last one after `day`, in one command."""
     with tempfile.TemporaryDirectory(prefix="bench-backtest-") as name:
         folder = Path(name)
-        morning = day + timedelta(days=1)
+        mornings = [str(day + timedelta(days=1 - 7 * n)) for n in reversed(range(days))]
         out = ["--out", str(folder / "slates.parquet"), "--json"]
-        run = measure(["pipeline_assets.cli", "backtest", "--as-of", str(morning), *out], environment(folder), core)
+        run = measure(["pipeline_assets.cli", "backtest", "--as-of", *mornings, *out], environment(folder), core)
     return _told(run)
 
 
@@ -219,6 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--to", type=Path, help="of `replicate`: an empty folder")
     parser.add_argument("--weeks", type=int, default=2, help="of `replicate`: label weeks whose tables are copied")
     parser.add_argument("--rounds", type=int, help="boosting rounds (default: the setting)")
+    parser.add_argument("--days", type=int, default=1, help="of `backtest`: as-of days in one command, a week apart")
     parser.add_argument("--core", type=int, help="the one core to use (default: any)")
     options = parser.parse_args(arguments)
     meter = Meter(Path(os.environ["BENCH_METER"]) if "BENCH_METER" in os.environ else None)
@@ -251,7 +253,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = {name: stage(name) for name in ("training-set", "training")}
         record("training", f"chunks {options.copies}x", {**about, "copies": options.copies, **found})
     if options.way == "backtest":
-        record("training", "backtest", {**about, "backtest": _backtest(options.as_of, options.core)})
+        run = _backtest(options.as_of, options.days, options.core)
+        record("training", f"backtest of {options.days}", {**about, "days": options.days, "backtest": run})
     write_page()
     return 0
 
