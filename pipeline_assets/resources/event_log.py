@@ -71,12 +71,14 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
         if for_index_shard or place.exists():
             super()._initdb(engine, for_index_shard)
             return
-        with tempfile.TemporaryDirectory(prefix="run-", dir=place.parent) as folder:
-            copy = shutil.copyfile(self._empty(), Path(folder) / "copy")
-            try:
+        try:
+            with tempfile.TemporaryDirectory(prefix="run-", dir=place.parent) as folder:
+                copy = shutil.copyfile(self._empty(), Path(folder) / "copy")
                 os.link(copy, place)  # unlike a rename it never replaces what another process has begun to write
-            except FileExistsError:
-                super()._initdb(engine)
+        except (
+            OSError
+        ):  # another process was faster, there are no hard links here, or no room: Dagster's way, with its errors
+            super()._initdb(engine)
 
     def _empty(self) -> Path:
         """A database as Dagster creates it for a run; made by whoever needs it first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -118,3 +119,16 @@ def test_a_database_that_another_process_began_is_kept(storage: PooledSqliteEven
     assert len(storage.get_records_for_run("run").records) == 10
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == []
     other.dispose()
+
+
+def test_where_there_are_no_hard_links_dagster_makes_the_database(
+    storage: PooledSqliteEventLogStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems refuse links: the run has its events all the same."""
+
+    def refused(_source: Path, _target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr("pipeline_assets.resources.event_log.os.link", refused)
+    storage.store_event_batch(events("run"))
+    assert len(storage.get_records_for_run("run").records) == 5
