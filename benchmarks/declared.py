@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pipeline_assets.recommender.ranker import RankerParams
 
+ALL_WEEKS = 52  # more than the sample's year has
 BASE_WEEKS = 8  # of a trial: a quarter of what the pipeline trains on, so that ten trials take ten minutes
 REFERENCE, STORED, CHANCE = "reference", "the day's model", "another seed"
 
@@ -70,7 +71,7 @@ TRIALS: Mapping[str, Trial] = {
     "4 weeks": Trial("fewer label weeks", weeks=4),
     "16 weeks": Trial("more label weeks", weeks=16),
     "24 weeks": Trial("more label weeks", weeks=24),
-    "all weeks": Trial("every week with four weeks of history", weeks=52),
+    "all weeks": Trial("every week with four weeks of history", weeks=ALL_WEEKS),
     "16 weeks, two cut-offs a week": Trial("windows that overlap by half", weeks=16, midweek=True),
     CHANCE: Trial("nothing changed but chance: what differences of one training are worth", seeds=(8,)),
     "seeds": Trial("three seeds, mean of their scores: three times the cost of scoring", seeds=(7, 8, 9)),

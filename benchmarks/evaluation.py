@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from pipeline_assets.recommender.judging import Judged
-    from pipeline_assets.recommender.metrics import Interval
     from pipeline_assets.recommender.split import Weeks
     from pipeline_assets.recommender.training_set import Examples
     from pipeline_assets.resources.feature_store import FeatureStoreResource
@@ -114,19 +113,13 @@ def judged(at: Place, models: Mapping[str, str], methods: Sequence[str]) -> Judg
     return found
 
 
-def interval(found: Interval) -> dict[str, float]:
-    """A paired difference as a result holds it."""
-    return {
-        "difference": found.mean_difference, "relative": found.relative, "relative_low": found.relative_low,
-        "relative_high": found.relative_high,
-    }  # fmt: skip
-
-
 def _paired(a: pd.DataFrame, b: pd.DataFrame, seed: int) -> dict[str, dict[str, float]]:
+    from benchmarks.trials import interval_of
     from pipeline_assets.recommender.metrics import paired_bootstrap
 
     return {
-        metric: interval(paired_bootstrap(a, b, metric, DRAWS, seed=seed)) for metric in ("ndcg", "recall", "revenue")
+        metric: interval_of(paired_bootstrap(a, b, metric, DRAWS, seed=seed))
+        for metric in ("ndcg", "recall", "revenue")
     }
 
 

@@ -10,13 +10,14 @@ from dataclasses import replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.evaluation import FRESH, Place, board, interval, judged, say
+from benchmarks.evaluation import FRESH, Place, board, judged, say
 from benchmarks.evaluation_page import boards, gain, origin, table
+from pipeline_assets.recommender.judging import DISCOVER
 
 if TYPE_CHECKING:
     from pipeline_assets.settings import Settings
 
-TIFU, DISCOVER = "TIFU-KNN", "discover slate"
+TIFU = "TIFU-KNN"
 # docs/design/evaluation.md: gain over TIFU-KNN, and the least that its lower bound may be
 GOALS: Mapping[str, tuple[float, float | None]] = {
     "ndcg": (0.10, 0.08),
@@ -51,9 +52,8 @@ def landed(at: Place) -> list[date]:
 
 def holdout(at: Place) -> dict[str, Any]:
     """All measures of the stored model of the day and of every baseline, gains with intervals, slices, and how often the holdout was read."""
-    from benchmarks.trials import stored_model
+    from benchmarks.trials import compared, stored_model
     from pipeline_assets.recommender import baselines
-    from pipeline_assets.recommender.metrics import paired_bootstrap
     from pipeline_assets.recommender.promotion import GatePolicy
     from pipeline_assets.resources.holdout import counted, holdout_reads
 
@@ -61,7 +61,6 @@ def holdout(at: Place) -> dict[str, Any]:
     there = replace(at, weeks=replace(at.weeks, evaluation=tuple(weeks)))
     found = judged(there, {FRESH: stored_model(at)}, tuple(baselines.ALL))
     slices = found.evidence(GatePolicy(), seed).slices
-    cost = paired_bootstrap(found.per_customer[DISCOVER], found.challenger, "ndcg", seed=seed)
     return {
         **board(found, seed),
         "weeks": weeks,
@@ -72,7 +71,7 @@ def holdout(at: Place) -> dict[str, Any]:
             }
             for week in weeks
         },
-        "discover_cost": {**interval(cost), "low": cost.low, "high": cost.high},
+        "discover_cost": compared(found.per_customer[DISCOVER], found.challenger, seed)["ndcg"],
         "slices": slices.to_dict("records"),
         "trained_through": str(at.weeks.early_stopping[-1] + timedelta(days=at.settings.training.horizon_days)),
         "reads": counted(holdout_reads(at.lake)),

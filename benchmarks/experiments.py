@@ -25,7 +25,7 @@ from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.declared import BASE_WEEKS, REFERENCE, STORED, TRIALS, Trial
+from benchmarks.declared import ALL_WEEKS, BASE_WEEKS, REFERENCE, STORED, TRIALS, Trial
 from benchmarks.evaluation import Place, labelled, place, say
 from benchmarks.scale import RESULTS, commit, machine, record
 
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 
 HALF_WEEK = timedelta(days=3)
-ALL_WEEKS = 52
 
 
 def weeks_of(at: Place, trial: Trial) -> Weeks:

@@ -11,14 +11,8 @@ from pipeline_assets.recommender.plots import ACCENT, GOOD, INK, MUTED
 
 GOAL = 0.10  # NDCG@10 over TIFU-KNN, docs/design/evaluation.md
 COLOURS = (ACCENT, GOOD)
-OF_WEEKS = (
-    REFERENCE,
-    "4 weeks",
-    "16 weeks",
-    "24 weeks",
-    "all weeks",
-    "the day's model",
-)  # equal but for their label weeks
+# equal but for their label weeks
+OF_WEEKS = (REFERENCE, "4 weeks", "16 weeks", "24 weeks", "all weeks", "the day's model")
 
 
 def figure(known: Mapping[str, Any]) -> bytes:

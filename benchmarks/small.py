@@ -14,9 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.measured import Meter, measure
 from benchmarks.scale import commit, machine, record
+
+if TYPE_CHECKING:
+    import dagster as dg
 
 DAYS = 304  # a range run writes two events a day
 RUNS, READS = 10, 20
@@ -27,10 +31,19 @@ STORAGES = {
 }
 
 
+def _instance(home: str, storage: str) -> dg.DagsterInstance:
+    import dagster as dg
+    import yaml
+
+    module, kind = STORAGES[storage]
+    config = {"event_log_storage": {"module": module, "class": kind, "config": {"base_dir": home}}}
+    (Path(home) / "dagster.yaml").write_text(yaml.safe_dump({"telemetry": {"enabled": False}, **config}))
+    return dg.DagsterInstance.from_config(home)
+
+
 def _range_run(meter: Meter, name: str, storage: str, batch: int) -> None:
     """A trivial asset over `DAYS` partitions in one run, on an instance of its own."""
     import dagster as dg
-    import yaml
 
     os.environ["DAGSTER_EVENT_BATCH_SIZE"] = str(batch)
     daily = dg.DailyPartitionsDefinition("2017-01-01")
@@ -41,10 +54,7 @@ def _range_run(meter: Meter, name: str, storage: str, batch: int) -> None:
 
     first = date(2017, 1, 1)
     with tempfile.TemporaryDirectory() as home:
-        module, kind = STORAGES[storage]
-        config = {"event_log_storage": {"module": module, "class": kind, "config": {"base_dir": home}}}
-        (Path(home) / "dagster.yaml").write_text(yaml.safe_dump({"telemetry": {"enabled": False}, **config}))
-        instance = dg.DagsterInstance.from_config(home)
+        instance = _instance(home, storage)
         span = {
             "dagster/asset_partition_range_start": first.isoformat(),
             "dagster/asset_partition_range_end": (first + timedelta(days=DAYS - 1)).isoformat(),
@@ -68,17 +78,14 @@ def events(meter: Meter) -> None:
 def runs(meter: Meter) -> None:
     """Runs of one trivial asset, each of which has a database of its own, on two storages."""
     import dagster as dg
-    import yaml
 
     @dg.asset
     def nothing() -> None:
         pass
 
-    for storage, (module, kind) in STORAGES.items():
+    for storage in STORAGES:
         with tempfile.TemporaryDirectory() as home:
-            config = {"event_log_storage": {"module": module, "class": kind, "config": {"base_dir": home}}}
-            (Path(home) / "dagster.yaml").write_text(yaml.safe_dump({"telemetry": {"enabled": False}, **config}))
-            instance = dg.DagsterInstance.from_config(home)
+            instance = _instance(home, storage)
             assert dg.materialize([nothing], instance=instance, run_config=QUIET).success  # what is made once
             with meter.part(f"short runs, {storage}") as noted:
                 for _ in range(RUNS):

@@ -5,6 +5,7 @@
     python -m benchmarks.training replicate --copies 10 --to DIR   what both read, with ten times the customers
     python -m benchmarks.training chunks --data-dir DIR --copies 10 --rounds 16
     python -m benchmarks.training backtest --core 0 [--days 2]   `pipeline-assets backtest` from an empty folder, on one core
+    python -m benchmarks.training histograms   the same trees by row and by column
     python -m benchmarks.training page       results/training.md from what was measured
 
 All but `backtest` want a data folder in which the features of the label weeks are there (`make run UNTIL=2017-11-12`). `retrain` trains and
@@ -186,8 +187,32 @@ def training(meter: Meter, day: date) -> None:
     }
 
 
+def histograms(meter: Meter, day: date) -> None:
+    """The same training by row and by column, on `BASE_WEEKS` label weeks of the stored training set of `day`."""
+    from benchmarks.declared import BASE_WEEKS
+    from pipeline_assets.recommender import ranker
+    from pipeline_assets.resources.lake import local_lake
+    from pipeline_assets.resources.training_data import TRAINING_SET, read_training_set, training_weeks
+    from pipeline_assets.settings import get_settings
+
+    settings = get_settings()
+    lake, chosen = local_lake(settings.data_dir), settings.training
+    weeks = training_weeks(lake, day, settings)
+    everything = read_training_set(lake.files(TRAINING_SET, day, day))
+    first = ranker.dataset(everything.of(weeks.training[-(BASE_WEEKS - 1) :]))
+    stopping, digests = ranker.dataset(everything.of(weeks.early_stopping), first), set()
+    stopping.construct()  # which constructs the first: not a part of either way
+    for name, limit in (("by row", ranker.BINS_TWICE), ("by column", 0)):
+        ranker.BINS_TWICE = limit
+        with meter.part(name) as noted:
+            found = ranker.train(first, stopping, ranker.RankerParams(), chosen.max_rounds, chosen.seed, threads=1)
+            noted["rows"] = first.num_data()
+        digests.add(ranker.tree_digest(ranker.model_text(found.booster, found.best_iteration)))
+    meter.facts |= {"rounds": chosen.max_rounds, "different_trees": len(digests) - 1}
+
+
 STAGES: dict[str, Callable[[Meter, date], None]] = {
-    "retrain": retrain, "score": score, "training-set": training_set, "training": training,
+    "retrain": retrain, "score": score, "training-set": training_set, "training": training, "histograms": histograms,
 }  # fmt: skip
 
 
@@ -212,7 +237,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from benchmarks.training_page import write_page
 
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("way", choices=["retrain", "replicate", "chunks", "backtest", "page", "stage"])
+    parser.add_argument("way", choices=["retrain", "replicate", "chunks", "backtest", "histograms", "page", "stage"])
     parser.add_argument("stage", nargs="?", choices=list(STAGES), help="of `stage`: in this process")
     parser.add_argument("--as-of", type=date.fromisoformat, default=DAY)
     parser.add_argument("--data-dir", type=Path, help="default: PIPELINE_DATA_DIR")
@@ -252,6 +277,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.way == "chunks":
         found = {name: stage(name) for name in ("training-set", "training")}
         record("training", f"chunks {options.copies}x", {**about, "copies": options.copies, **found})
+    if options.way == "histograms":
+        record("training", "histograms", {**about, "histograms": stage("histograms")})
     if options.way == "backtest":
         run = _backtest(options.as_of, options.days, options.core)
         record("training", f"backtest of {options.days}", {**about, "days": options.days, "backtest": run})

@@ -23,6 +23,8 @@ def write_page() -> None:
         parts.append(_retrain(known["retrain"]))
     if any(key.startswith("chunks") for key in known):
         parts.append(_chunks([known[key] for key in sorted(known) if key.startswith("chunks")]))
+    if "histograms" in known:
+        parts.append(_histograms(known["histograms"]))
     if backtests := [entry for key, entry in sorted(known.items()) if key.startswith("backtest")]:
         parts.append(_backtests(backtests))
     (RESULTS / "training.md").write_text("\n\n".join(parts) + "\n")
@@ -99,6 +101,19 @@ def _chunks(entries: list[Mapping[str, Any]]) -> str:
             "weeks. What grows with the rows are LightGBM's bins (a byte a value, twice) and labels, scores and gradients. Weeks do not change the peak of "
             "the training set, nor rounds that of a training, so the larger one has few.",
             _table(head, rows),
+        ]
+    )
+
+
+def _histograms(entry: Mapping[str, Any]) -> str:
+    run = entry["histograms"]
+    trees = "other trees" if run["facts"]["different_trees"] else "the same trees"
+    return "\n\n".join(
+        [
+            "## Histograms by row and by column",
+            f"{_origin(entry)} {run['parts'][0]['rows']:,} examples, {run['facts']['rounds']} rounds, one thread: {trees} "
+            "(docs/adr/0028-training-in-blocks.md).",
+            _table(["histograms", "CPU s", "MB"], _rows(run)),
         ]
     )
 

@@ -182,7 +182,10 @@ def pipeline() -> str:
                     ),
                     figure("Red reports", "Reports whose newest verdict is bad.", "none", f"sum({verdict})"),
                     figure(
-                        "Champion trained", "Business days ago; 8 are allowed.", "d", "pipeline_model_data_age_days"
+                        "Champion trained",
+                        "Business days ago; old where nothing fresher was better.",
+                        "d",
+                        "pipeline_model_data_age_days",
                     ),
                     figure("Figures are of", "Seconds ago; 600 are allowed.", "s", "pipeline:metrics_age:seconds"),
                 ],

@@ -202,7 +202,7 @@ def skew_report(
     owners=ML_TEAM,
     kinds={"prometheus"},
     tags={"layer": GROUP},
-    code_version="2",
+    code_version="3",
     partitions_def=daily,
     backfill_policy=dg.BackfillPolicy.single_run(),
     description="One verdict (ok, exhausted, unknown) on the service levels of slo.toml: what is left of each error budget, and the days that used it. "

@@ -75,8 +75,8 @@ def _between(start: date | None, end: date | None) -> list[Filter]:
 
 
 def _rows(opened: DeltaTable, filters: Sequence[Filter], columns: list[str] | None = None) -> pyarrow.Table:
-    """The rows that pass all filters. `to_pyarrow_table` would set up every file of the table with its statistics first: 90 to 600 ms for one
-    day of a table of 192 days, against 5."""
+    """The rows that pass all filters. `to_pyarrow_table` would set up every file of the table with its statistics first, nine times the CPU time
+    for one day of half a year (docs/adr/0001-lake.md)."""
     from pyarrow.parquet import filters_to_expression
 
     dataset = opened.to_pyarrow_dataset(file_pruning_predicate=list(filters) or None)

@@ -59,6 +59,9 @@ class PipelineMetrics:
         self.quality = gauge("quality_ndcg_ratio", "Realised NDCG@10 of the days that can be judged")
         self.quality_limit = gauge("quality_ndcg_limit_ratio", "Below it quality is degraded")
         self.model_age = gauge("model_data_age_days", "Business days since the data of the champion's training")
+        self.judged_age = gauge(
+            "model_judged_age_days", "Business days since the gate judged a model, whatever it decided"
+        )
         self.champion = gauge("champion_info", "1 for the champion", "version")
         self.promotions = gauge("promotions", "Decisions of the gate", "outcome")
         self.decisions = gauge("retraining_decisions", "Decisions about retraining", "decision")
@@ -67,7 +70,7 @@ class PipelineMetrics:
         self.objective = gauge("slo_objective_ratio", "What slo.toml asks for", "indicator")
         self.frozen = gauge("promotion_frozen", "1: an exhausted budget holds new models back")
         self.alerts = gauge("alerts", "Alerts of the pipeline itself, 90 days, delivered or not", "name", "severity")
-        for unknown in (self.skew, self.quality, self.quality_limit, self.model_age, self.frozen):
+        for unknown in (self.skew, self.quality, self.quality_limit, self.model_age, self.judged_age, self.frozen):
             unknown.set(float("nan"))  # no figure is not a figure of 0
 
     def read(
@@ -166,6 +169,8 @@ class PipelineMetrics:
             rows = lake.read("evaluation/promotion", None, newest).sort_by("event_date").to_pylist()
             for outcome in OUTCOMES:
                 self.promotions.labels(outcome).set(sum(row["outcome"] == outcome for row in rows))
+            if rows:
+                self.judged_age.set((newest - rows[-1]["event_date"]).days)
             if rows and rows[-1]["champion_version"] != _NO_CHAMPION:
                 version = rows[-1]["champion_version"]
                 self.champion.labels(version).set(1)

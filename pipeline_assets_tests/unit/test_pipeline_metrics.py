@@ -96,13 +96,14 @@ def test_budgets_and_freeze(lake: Lake, settings: Settings) -> None:
 
 @pytest.mark.ml_test("Mo4")
 def test_the_age_of_the_champion(lake: Lake, settings: Settings) -> None:
-    """Version 1 was trained nine days ago; the model of today was rejected, so it is still the champion."""
+    """Version 1 was trained nine days ago; the model of today was rejected, so it is still the champion, and nothing is stale."""
     old = DAY - timedelta(days=9)
     for day, outcome, version in ((old, "promote", "1"), (DAY, "reject", "2")):
         put(lake, "evaluation/promotion", day, outcome=outcome, version=version, champion_version="1", reasons=["r"])
         put(lake, "training/model", day, run_id="r")
     found = samples(lake, settings)
     assert (found["pipeline_model_data_age_days"], found["pipeline_champion_info{1}"]) == (9, 1)
+    assert found["pipeline_model_judged_age_days"] == 0
     assert (found["pipeline_promotions{promote}"], found["pipeline_promotions{reject}"]) == (1, 1)
     assert found["pipeline_trainings_last_week"] == 1
 
