@@ -82,6 +82,8 @@ TRIALS: Mapping[str, Trial] = {
     "30 weeks, fast": Trial(
         "fewer rounds at a greater rate, with the weeks of the day's model", 30, params={"learning_rate": 0.115}, rounds=224
     ),
+    "30 weeks": Trial("as the pipeline trains", 30),
+    "30 weeks, short lists": Trial("pairs of the first ten places only, with the weeks of the day's model", 30, params={"truncation_level": 10}),
     "faster": Trial("half the rounds at twice the rate", params={"learning_rate": 0.16}, rounds=160),
     "short lists": Trial("pairs of the first ten places only", params={"truncation_level": 10}),
     "xendcg": Trial("another objective of order", phases=("binary", "rank_xendcg")),

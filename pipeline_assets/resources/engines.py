@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -94,6 +94,8 @@ class DuckDbEngine:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._reading = ExitStack()
+        self._con: duckdb.DuckDBPyConnection | None = None  # while marts are read: opening costs 20 ms
 
     def prepare(self, snapshot: Snapshot) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -108,14 +110,20 @@ class DuckDbEngine:
                 con.execute(f"create view lake.{feed} as {select_feed(feed, snapshot)}")
 
     def count(self, mart: str, days: Sequence[date]) -> dict[date, int]:
-        with _duckdb(str(self._path)) as con:
-            return dict(con.sql(_count(mart, days)).fetchall())
+        return dict(self._opened().sql(_count(mart, days)).fetchall())
 
     def rows(self, mart: str, days: Sequence[date], order: Sequence[str]) -> pyarrow.Table:
-        with _duckdb(str(self._path)) as con:
-            return con.sql(f"{_select(mart, days)} order by {', '.join(('event_date', *order))}").to_arrow_table()
+        query = f"{_select(mart, days)} order by {', '.join(('event_date', *order))}"
+        return self._opened().sql(query).to_arrow_table()
+
+    def _opened(self) -> duckdb.DuckDBPyConnection:
+        if self._con is None:
+            self._con = self._reading.enter_context(_duckdb(str(self._path)))
+        return self._con
 
     def close(self) -> None:
+        self._reading.close()
+        self._con = None
         for path in (self._path, Path(f"{self._path}.wal")):
             path.unlink(missing_ok=True)
         shutil.rmtree(f"{self._path}.tmp", ignore_errors=True)  # where it spills
