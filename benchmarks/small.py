@@ -1,5 +1,5 @@
-"""Figures that single decisions rest on (docs/adr/0001, 0008, 0009): the cost of an event, of a short run, of reading one day, of a canonical
-order, of a group's size.
+"""Figures that single decisions rest on (docs/adr/0001, 0008, 0009, 0017): the cost of an event, of a short run, of opening a table and reading
+one day, of a canonical order, of a group's size.
 
 `python -m benchmarks.small` writes benchmarks/results/small.json and, through `benchmarks.report`, the page.
 """
@@ -7,6 +7,7 @@ order, of a group's size.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 DAYS = 304  # a range run writes two events a day
 RUNS, READS = 10, 20
+BUILDS = (2_000_000, 4_000_000, 8_000_000)
 QUIET = {"loggers": {"console": {"config": {"log_level": "ERROR"}}}}
 STORAGES = {
     "Dagster's own": ("dagster._core.storage.event_log", "SqliteEventLogStorage"),
@@ -120,6 +122,30 @@ def reads(meter: Meter) -> None:
                 noted["rows"] = READS
 
 
+def opens(meter: Meter) -> None:
+    """A table of 99 commits, opened with a checkpoint every ten of them, as the lake has it, and with none."""
+    import pyarrow
+
+    from pipeline_assets.resources import lake as lakes
+
+    days = [date(2017, 1, 1) + timedelta(days=n) for n in range(99)]
+    for name, configuration in (
+        ("no checkpoint", {**lakes.CONFIGURATION, "delta.checkpointInterval": "1000"}),
+        ("a checkpoint every ten commits", lakes.CONFIGURATION),
+    ):
+        lakes.CONFIGURATION = configuration
+        with tempfile.TemporaryDirectory() as folder:
+            lake = lakes.local_lake(Path(folder))
+            with meter.part(f"commits of a day, {name}") as noted:
+                for day in days:
+                    lake.replace_days("days", pyarrow.table({"n": [1], "event_date": [day]}), [day], "benchmark")
+                noted["rows"] = len(days)
+            with meter.part(f"opens of a table of {len(days)} commits, {name}") as noted:
+                for _ in range(READS):
+                    lake.version("days")
+                noted["rows"] = READS
+
+
 def order(meter: Meter) -> None:
     """Four weeks of exposures: brought into canonical order and hashed, or hashed as they are."""
     from pipeline_assets.resources.content import digest, in_order
@@ -156,11 +182,44 @@ def groups(meter: Meter, rows_at_once: int) -> None:
             noted["rows"] = sum(verdict.rows_read for verdict in verdicts)
 
 
+def builds(meter: Meter) -> None:
+    """The marts of sixteen weeks, in dbt builds of about so many validated rows."""
+    import shutil
+
+    from pipeline_assets.assets.validated import validation_policy
+    from pipeline_assets.resources.lake import local_lake
+    from pipeline_assets.resources.warehouse import MARTS, Published, Warehouse
+    from pipeline_assets.schemas.feeds import FEEDS
+    from pipeline_assets.settings import PROJECT_ROOT, with_data_dir
+    from pipeline_assets.sources.landing import admit_days, land_days
+    from pipeline_assets.sources.sample import LAST_DAY, SampleSource
+
+    days, now = [date(2017, 3, 1) + timedelta(days=n) for n in range(112)], datetime.now(UTC)
+    with tempfile.TemporaryDirectory() as folder:
+        lake = local_lake(with_data_dir(Path(folder)).data_dir)
+        for feed in FEEDS.values():
+            land_days(SampleSource(LAST_DAY, 1.0), lake, feed, days, "benchmark", now)
+            admit_days(lake, feed, days, validation_policy(), "benchmark", now)
+        told = set()
+        for rows in BUILDS:
+            shutil.rmtree(Path(folder) / "lake" / "warehouse", ignore_errors=True)
+            warehouse = Warehouse(project=str(PROJECT_ROOT / "dbt"), scratch=f"{folder}/dbt", build_rows=rows)
+            warehouse.unit_tests()  # dbt is imported and the project parsed
+            published = Published()
+            with meter.part(f"marts, builds of {rows:,} rows") as noted:
+                warehouse.run(lake, days, list(MARTS), "benchmark", published)
+                noted["rows"] = sum(found.rows for content in published.content.values() for found in content.values())
+            told.add(json.dumps({m: {str(d): c.digest for d, c in of.items()} for m, of in published.content.items()}))
+        assert len(told) == 1, "marts do not depend on the size of a build"
+
+
 SMALL: dict[str, Callable[[Meter], None]] = {
     "events": events,
     "runs": runs,
     "reads": reads,
+    "opens": opens,
     "order": order,
+    "builds": builds,
     **{f"groups-{size}": lambda meter, size=size: groups(meter, size) for size in (400_000, 700_000, 1_500_000)},
 }
 

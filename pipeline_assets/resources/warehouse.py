@@ -51,7 +51,8 @@ MARTS: dict[str, Mart] = {
 PROMOTION_DAYS = (
     21  # a promotion counts for so long after it became known; also in dbt_project.yml and for the features
 )
-BUILD_ROWS = 2_000_000  # rows of a build: 1 CPU s of dbt's own beside 3 of the database, 0.5 GB
+# Rows of a build: 1 CPU s of dbt's own beside 3 of the database, 0.5 GB; more rows cost more memory and hardly less time (benchmarks/small.py).
+BUILD_ROWS = 2_000_000
 PUBLISH_ROWS = 600_000  # rows on their way to the lake: 0.05 GB, several times while they are sorted and written
 
 
