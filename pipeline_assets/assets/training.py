@@ -82,7 +82,7 @@ def training_set(
     owners=ML_TEAM,
     kinds={"lightgbm", "mlflow"},
     tags={"layer": GROUP},
-    code_version="2",
+    code_version="3",
     partitions_def=daily,
     backfill_policy=dg.BackfillPolicy.single_run(),
     # dagster-mlflow's resource is of the older kind, which cannot be an argument

@@ -51,7 +51,7 @@ class RankerParams:
     feature_fraction: float = 0.6
     bagging_fraction: float = 0.8
     lambda_l2: float = 5.0
-    truncation_level: int = 20
+    truncation_level: int = 10  # places whose pairs count: those that a slate shows
 
     def lightgbm(self, seed: int, threads: int) -> dict[str, Any]:
         """All parameters of a training run as it starts; deterministic for a given seed, whatever the threads."""
