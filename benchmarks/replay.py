@@ -1,7 +1,7 @@
 """A replay of the sample under three policies, with faults: how long it takes, what each policy's lists were worth, how each fault ended.
 
-    python -m benchmarks.replay run --from 2017-07-01 --to 2017-12-31 --share 0.25 --out FOLDER
-    python -m benchmarks.replay page FOLDER                        results/replay.{md,png} from a finished one
+    python -m benchmarks.replay run --from 2017-07-01 --to 2017-12-31 --share 0.25 --out FOLDER [--policy weekly]
+    python -m benchmarks.replay page FOLDER [FOLDER ...]           results/replay.{md,png} from finished ones that were asked the same
     python -m benchmarks.replay equal FOLDER OTHER                 which ledgers of two equal questions are equal
 
 Days of the holdout are read through its door, as everywhere; nothing is chosen by them.
@@ -42,17 +42,22 @@ def faults_of(first: date, last: date) -> list[Injected]:
     return [fault for fault in found if fault.day <= last]
 
 
-def run(first: date, last: date, share: float, customers: int, out: Path) -> None:
-    """Replay the sample under every policy in a process of its own, and measure it."""
+def run(first: date, last: date, share: float, customers: int, policies: Sequence[str], out: Path) -> None:
+    """Replay the sample under some policies, each in a process of its own, and measure it."""
     command = [sys.executable, "-m", "pipeline_assets.cli", "replay", "--from", str(first), "--to", str(last)]
-    command += [part for policy in POLICIES for part in ("--policy", policy)]
+    command += [part for policy in policies for part in ("--policy", policy)]
     command += [part for fault in faults_of(first, last) for part in ("--fault", f"{fault.name}@{fault.day}")]
     command += ["--share", str(share), "--customers", str(customers), "--out", str(out)]
     load, began = machine()["load"], time.monotonic()
     subprocess.run(command, check=True)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     measured = {"commit": commit(), "machine": machine(), "load_before": load, "wall_s": time.monotonic() - began}
-    measured |= {"cpu_s": used.ru_utime + used.ru_stime, "share": share, "customers": customers}
+    measured |= {
+        "cpu_s": used.ru_utime + used.ru_stime,
+        "share": share,
+        "customers": customers,
+        "policies": list(policies),
+    }
     (out / MEASURED).write_text(json.dumps(measured, indent=1) + "\n")
 
 
@@ -76,24 +81,31 @@ def lanes_of(folder: Path) -> list[Lane]:
     ]
 
 
-def write_page(folder: Path) -> None:
-    """results/replay.md and replay.png."""
-    question: dict[str, Any] = json.loads((folder / "question.json").read_text())
-    measured: dict[str, Any] = json.loads((folder / MEASURED).read_text())
-    lanes = lanes_of(folder)
+def asked(folder: Path) -> dict[str, Any]:
+    """What a replay was asked."""
+    return dict(json.loads((folder / "question.json").read_text()))
+
+
+def write_page(folders: Sequence[Path]) -> None:
+    """results/replay.md and replay.png, of one replay or of several with a policy each."""
+    questions = [asked(folder) for folder in folders]
+    if any({**one, "policies": None} != {**questions[0], "policies": None} for one in questions):
+        raise SystemExit("these replays were asked different things: they have no page in common")
+    measured: list[dict[str, Any]] = [json.loads((folder / MEASURED).read_text()) for folder in folders]
+    lanes = [lane for folder in folders for lane in lanes_of(folder)]
     lines = {each.policy: each.realised["ndcg"].rolling(SMOOTHING, min_periods=1).mean() for each in lanes}
     marks = [
         (each.policy, pd.Timestamp(event.day), "^") for each in lanes for event in each.events if event.kind == "full"
     ]
     chart = lines_plot(lines, marks, f"Realised NDCG@10 by policy, means of {SMOOTHING} days", "NDCG@10")
     (RESULTS / "replay.png").write_bytes(chart)
-    (RESULTS / "replay.md").write_text(page(question, measured, lanes))
+    (RESULTS / "replay.md").write_text(page(questions[0], measured, lanes))
     print(RESULTS / "replay.md")
 
 
 def compare(one: Path, other: Path) -> int:
     """Print each policy's two digests; 1 if any differ."""
-    answers = [json.loads((folder / "question.json").read_text()) for folder in (one, other)]
+    answers = [asked(folder) for folder in (one, other)]
     if answers[0] != answers[1]:
         print("the two were asked different things")
         return 1
@@ -109,22 +121,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a replay, write its page, or compare two."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     ways = parser.add_subparsers(dest="way", required=True)
-    asked = ways.add_parser("run")
-    asked.add_argument("--from", dest="first", type=date.fromisoformat, required=True)
-    asked.add_argument("--to", dest="last", type=date.fromisoformat, required=True)
-    asked.add_argument("--share", type=float, default=1.0)
-    asked.add_argument("--customers", type=int, default=40)
-    asked.add_argument("--out", type=Path, required=True)
-    ways.add_parser("page").add_argument("folder", type=Path)
+    new = ways.add_parser("run")
+    new.add_argument("--from", dest="first", type=date.fromisoformat, required=True)
+    new.add_argument("--to", dest="last", type=date.fromisoformat, required=True)
+    new.add_argument("--share", type=float, default=1.0)
+    new.add_argument("--customers", type=int, default=40)
+    new.add_argument(
+        "--policy", dest="policies", action="append", choices=list(POLICIES), help="default: all, side by side"
+    )
+    new.add_argument("--out", type=Path, required=True)
+    ways.add_parser("page").add_argument("folders", type=Path, nargs="+")
     both = ways.add_parser("equal")
     both.add_argument("folder", type=Path)
     both.add_argument("other", type=Path)
     options = parser.parse_args(arguments)
     if options.way == "run":
-        run(options.first, options.last, options.share, options.customers, options.out)
-        write_page(options.out)
+        policies = options.policies or list(POLICIES)
+        run(options.first, options.last, options.share, options.customers, policies, options.out)
+        write_page([options.out])
     elif options.way == "page":
-        write_page(options.folder)
+        write_page(options.folders)
     else:
         return compare(options.folder, options.other)
     return 0

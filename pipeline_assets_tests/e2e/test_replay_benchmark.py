@@ -20,7 +20,7 @@ QUESTION: dict[str, Any] = {
 }  # fmt: skip
 MEASURED: dict[str, Any] = {
     "commit": "abc", "machine": {"cores": 2, "load": [1.5, 0, 0]}, "load_before": [0.2, 0, 0], "wall_s": 120.0, "cpu_s": 140.0,
-    "share": 0.25, "customers": 40,
+    "share": 0.25, "customers": 40, "policies": ["weekly"],
 }  # fmt: skip
 
 
@@ -37,20 +37,34 @@ def lane(policy: str, ndcg: list[float]) -> Lane:
 def test_policies_are_compared_by_week() -> None:
     """Two weeks: 0.22 against 0.20, then 0.19 against 0.20; on average 2.5 % better, one week better, one worse."""
     lanes = [lane("weekly", [0.2] * 14), lane("drift", [0.22] * 7 + [0.19] * 7)]
-    assert "| NDCG@10 against the first, weeks better : worse | – | +2.50%, 1 : 1 |" in page(QUESTION, MEASURED, lanes)
+    assert "| NDCG@10 against the first, weeks better : worse | – | +2.50%, 1 : 1 |" in page(
+        QUESTION, [MEASURED], lanes
+    )
 
 
 def test_each_fault_has_its_ending() -> None:
     """One is told of, one leaves no trace in the ledger."""
-    text = page(QUESTION, MEASURED, [lane("weekly", [0.2] * 14)])
+    text = page(QUESTION, [MEASURED], [lane("weekly", [0.2] * 14)])
     assert "| prices_x100 | 2017-07-04 | *blocked* the typical amount is 100 times that of the last weeks |" in text
     assert "| corrupt_5 | 2017-07-05 | nothing: the day went on |" in text
 
 
-@pytest.mark.parametrize(("wall", "verdict"), [(120.0, "met."), (180.0, "**missed**, at this pace they take 39.")])
+@pytest.mark.parametrize(
+    ("wall", "verdict"),
+    [(120.0, "| weekly | 2 | 140 | 10.0 | 26 (met) |"), (180.0, "| weekly | 3 | 140 | 10.0 | 39 (**missed**) |")],
+)
 def test_the_goal_is_for_six_months(wall: float, verdict: str) -> None:
     """Two minutes for 14 days are 26 for 184, three are 39; the goal is 30."""
-    assert verdict in page(QUESTION, {**MEASURED, "wall_s": wall}, [lane("weekly", [0.2] * 14)])
+    assert verdict in page(QUESTION, [{**MEASURED, "wall_s": wall}], [lane("weekly", [0.2] * 14)])
+
+
+def test_replays_of_a_policy_each_have_one_page() -> None:
+    """A line of costs for each command; the policies are compared all the same."""
+    runs = [MEASURED, {**MEASURED, "policies": ["drift"], "wall_s": 180.0, "commit": "def"}]
+    text = page(QUESTION, runs, [lane("weekly", [0.2] * 14), lane("drift", [0.22] * 14)])
+    assert "| weekly | 2 |" in text
+    assert "| drift | 3 |" in text
+    assert "+10.00%, 2 : 0" in text
 
 
 def test_faults_are_those_that_the_verb_knows_and_within_the_period() -> None:
