@@ -10,7 +10,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -60,14 +60,19 @@ def enter(folder: Path, values: Mapping[str, Mapping[str, Any]], first: date) ->
 
 
 class Stopwatch:
-    """CPU seconds of this process and its children, and wall seconds, since it was made."""
+    """CPU seconds of this process and its children, and wall seconds, since it was made.
 
-    def __init__(self) -> None:
-        self._cpu, self._wall = _cpu_seconds(), time.monotonic()
+    Args:
+        beside: CPU seconds of children that have not ended, which the system counts when they have.
+    """
+
+    def __init__(self, beside: Callable[[], float] = lambda: 0.0) -> None:
+        self._beside = beside
+        self._cpu, self._wall = _cpu_seconds() + beside(), time.monotonic()
 
     def told(self, events: Sequence[Event]) -> Told:
         """The events and their cost."""
-        return Told(tuple(events), _cpu_seconds() - self._cpu, time.monotonic() - self._wall)
+        return Told(tuple(events), _cpu_seconds() + self._beside() - self._cpu, time.monotonic() - self._wall)
 
 
 def _cpu_seconds() -> float:

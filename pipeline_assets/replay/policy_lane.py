@@ -44,6 +44,8 @@ class Lane:
         import dagster as dg
 
         from pipeline_assets.definitions import defs
+        from pipeline_assets.serving.probe import children_from
+        from pipeline_assets.serving.probe_server import ProbeServer
 
         self.policy, self.faults, self.requests, self.seed = policy, faults, requests, seed
         self.cursors: dict[str, str | None] = {}
@@ -54,6 +56,8 @@ class Lane:
         self.rollout: tuple[int, RolloutState] | None = None  # what was told of rollouts last
         self.alerts: list[dict[str, Any]] = []
         self._open = ExitStack()
+        self.probes = self._open.enter_context(ProbeServer())  # the release and the API ask a bundle each day
+        self._open.enter_context(children_from(self.probes))
         self.api: Api | None = None
         listener = _AlertListener(self.alerts)
         logging.getLogger("pipeline_assets.alerts").addHandler(listener)
@@ -70,8 +74,12 @@ class Lane:
         return self.api
 
     def close(self) -> None:
-        """Stop the API."""
+        """Stop the API and the probes."""
         self._open.close()
+
+    def watch(self) -> Stopwatch:
+        """From now on, with what probes cost beside this process."""
+        return Stopwatch(lambda: self.probes.cpu_seconds)
 
     def faults_of(self, day: date) -> set[str]:
         return {fault.name for fault in self.faults if fault.day == day}
@@ -112,10 +120,10 @@ def first_model(day: date) -> Told:
     from pipeline_assets.loop import Task
     from pipeline_assets.resources.lake import local_lake
 
-    watch = Stopwatch()
+    lane = _opened()
+    watch = lane.watch()
     with_until(day)
     share(get_settings().data_dir.parent / DATA, get_settings().data_dir)
-    lane = _opened()
     _know(lane, sorted(local_lake(get_settings().data_dir).days("features/customer_product")))
     events = run_task(day, Task("training", f"as of {day}", (day,)))
     events += _decisions(day)
@@ -126,7 +134,8 @@ def serve(day: date) -> Told:
     """A business day of a policy: publish it, answer the morning's requests, watch, and do what the sensors ask for."""
     from pipeline_assets.loop import Task
 
-    watch, lane = Stopwatch(), _opened()
+    lane = _opened()
+    watch = lane.watch()
     with_until(day)
     share(get_settings().data_dir.parent / DATA, get_settings().data_dir)
     if lane.is_down(day):
