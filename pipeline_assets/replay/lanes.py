@@ -1,4 +1,4 @@
-"""The processes of a replay: one lands the days and builds features; one per policy trains, serves and watches (policy_lane.py).
+"""The processes of a replay: one lands the days, builds features and looks for drift; one per policy trains, serves and watches (policy_lane.py).
 
 What is the same for every policy is computed once: the data lane has the lake's tables of data and features, and a policy's lake has links
 to them. A lane moves its clock to the business day and tells what happened.
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from pipeline_assets.loop import Task
 
 DATA = "data"  # the folder of the data lane; a policy's folder has its name
-SHARED = ("raw", "validated", "quarantine", "warehouse", "features", "ledger/batches", "ledger/verdicts")
+DRIFT = "monitoring/drift_report"  # of inputs, so the same for every policy
+SHARED = ("raw", "validated", "quarantine", "warehouse", "features", "ledger/batches", "ledger/verdicts", DRIFT)
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ def prepare(day: date) -> Told:
 
 
 def land(days: Sequence[date]) -> list[Told]:
-    """What arrives on the mornings after consecutive `days`, in one run: the days themselves, and days that were delivered again; features made of them.
+    """What arrives on the mornings after consecutive `days`, in one run: the days themselves, and days that were delivered again; features made
+    of them, and the drift reports of days that have some.
 
     A run over several days gives the same tables as one a day, at a fraction of the cost. A day with a fault is to come alone.
 
@@ -132,6 +134,8 @@ def land(days: Sequence[date]) -> list[Told]:
     week = [first - timedelta(days=n) for n in range(7)]
     if features := sorted({*stale_features(lake, week), *passed}):
         events += run_task(first, Task("features", f"up to {features[-1]}", tuple(features), is_each=True))
+    for group in groups(sorted({*passed} & lake.days("features/customer_product")), len(days)):
+        events += run_task(first, Task("first_days", f"drift, {group[0]} to {group[-1]}", tuple(group), (DRIFT,)))
     told = watch.told([])
     return [
         Told(tuple(e for e in events if e.day == day), told.cpu_seconds / len(days), told.wall_seconds / len(days))

@@ -33,8 +33,11 @@ RETRAINING: Mapping[Policy, tuple[str, ...]] = {  # the automation that a policy
 OF_DATA = ("new_day", "late_data")  # sensors of the data lane
 ONLINE = ("features/online_store", "deployment/bundle", "recommendations/daily", "recommendations/discover")
 RELEASE = ("deployment/release",)
-REPORTS = ("drift_report", "skew_report", "quality_report", "slo_report")
-MONITORS = tuple(f"monitoring/{name}" for name in ("prediction_log", "impressions", *REPORTS, "retraining_decision"))
+OWN_REPORTS = ("skew_report", "quality_report", "slo_report")
+REPORTS = ("drift_report", *OWN_REPORTS)  # the first is the data lane's
+MONITORS = tuple(
+    f"monitoring/{name}" for name in ("prediction_log", "impressions", *OWN_REPORTS, "retraining_decision")
+)
 
 
 class Lane:
