@@ -21,6 +21,8 @@ from pipeline_assets.replay.story import Event, event
 from pipeline_assets.settings import with_data_dir, with_until, with_values
 
 if TYPE_CHECKING:
+    import dagster as dg
+
     from pipeline_assets.loop import Task
 
 DATA = "data"  # the folder of the data lane; a policy's folder has its name
@@ -143,12 +145,12 @@ def land(days: Sequence[date]) -> list[Told]:
     ]
 
 
-def run_task(day: date, task: Task) -> list[Event]:
-    """One Dagster run in this process; a failed one is an event, as it is an alert in production."""
+def run_task(day: date, task: Task, instance: dg.DagsterInstance | None = None) -> list[Event]:
+    """One Dagster run in this process; a failed one is an event, as it is an alert in production. `instance`: one that is open."""
     from pipeline_assets.loop import execute
 
     try:
-        execute(task)
+        execute(task, instance)
     except RunFailed as error:
         return [event(day, "run_failed", str(error))]
     return []

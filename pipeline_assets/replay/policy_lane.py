@@ -22,6 +22,7 @@ from pipeline_assets.settings import get_settings, with_until
 if TYPE_CHECKING:
     import dagster as dg
 
+    from pipeline_assets.loop import Task
     from pipeline_assets.replay.traffic import Api
     from pipeline_assets.serving.rollout import RolloutState
 
@@ -84,6 +85,10 @@ class Lane:
         """From now on, with what probes cost beside this process."""
         return Stopwatch(lambda: self.probes.cpu_seconds)
 
+    def run(self, day: date, task: Task) -> list[Event]:
+        """One Dagster run of this policy."""
+        return run_task(day, task, self.instance)
+
     def faults_of(self, day: date) -> set[str]:
         return {fault.name for fault in self.faults if fault.day == day}
 
@@ -128,7 +133,7 @@ def first_model(day: date) -> Told:
     with_until(day)
     share(get_settings().data_dir.parent / DATA, get_settings().data_dir)
     _know(lane, sorted(local_lake(get_settings().data_dir).days("features/customer_product")))
-    events = run_task(day, Task("training", f"as of {day}", (day,)))
+    events = lane.run(day, Task("training", f"as of {day}", (day,)))
     events += _decisions(day)
     return watch.told([*events, *_published(lane, day)])
 
@@ -153,7 +158,7 @@ def serve(day: date) -> Told:
     # a blocked day's run ends at its check: nothing downstream runs
     is_held = any((each.kind, each.day) == ("held", day) for each in events)
     if not is_held:
-        events += run_task(day, Task("publish", f"watch {day}", (day,), MONITORS))
+        events += lane.run(day, Task("publish", f"watch {day}", (day,), MONITORS))
     events += _verdicts(lane, day)
     cursors = dict(lane.cursors)
     requests = _asked_for(lane, day)
@@ -165,7 +170,7 @@ def serve(day: date) -> Told:
     for request in requests:
         reason = dict(request.tags or {}).get("reason", "")
         events.append(event(day, "run_requested", f"{request.job_name}: {reason or request.run_key}"))
-        events += run_task(
+        events += lane.run(
             day, Task(request.job_name, f"as of {request.partition_key}", (date.fromisoformat(request.partition_key),))
         )
         events += _decisions(day)
@@ -184,7 +189,7 @@ def _caught_up(lane: Lane, day: date) -> list[Event]:
     for missed in lane.missed:
         with_until(missed)
         events += [event(day, "caught_up", str(missed)), *_published(lane, missed)]
-        events += run_task(missed, Task("publish", f"watch {missed}", (missed,), MONITORS))
+        events += lane.run(missed, Task("publish", f"watch {missed}", (missed,), MONITORS))
     lane.missed.clear()
     with_until(day)
     return events
@@ -219,10 +224,10 @@ def _published(lane: Lane, day: date) -> list[Event]:
         _know(lane, [day])
     spoilt = sorted(lane.faults_of(day) & set(BUNDLE_FAULTS))
     if not spoilt:
-        return run_task(day, Task("publish", f"publish {day}", (day,), ONLINE + RELEASE))
-    events = run_task(day, Task("publish", f"build {day}", (day,), ONLINE))
+        return lane.run(day, Task("publish", f"publish {day}", (day,), ONLINE + RELEASE))
+    events = lane.run(day, Task("publish", f"build {day}", (day,), ONLINE))
     events += [event(day, "fault", f"{fault}: {spoil_bundle(day, fault)}") for fault in spoilt]
-    return events + run_task(day, Task("publish", f"release {day}", (day,), RELEASE))
+    return events + lane.run(day, Task("publish", f"release {day}", (day,), RELEASE))
 
 
 def _morning(lane: Lane, day: date) -> list[Event]:
@@ -254,7 +259,7 @@ def _injected(lane: Lane, day: date) -> list[Event]:
         version = register_degraded(day)
         events.append(event(day, "fault", f"degraded_model: run {version[:8]}"))
         judged = Task("training", f"judge {day}", (day,), ("evaluation/evaluation_report", "evaluation/promotion"))
-        events += run_task(day, judged) + _decisions(day)
+        events += lane.run(day, judged) + _decisions(day)
     if "gate_bypassed" in faults:
         events.append(event(day, "fault", f"gate_bypassed: version {force_champion(day)} is champion by force"))
     return events
