@@ -68,11 +68,13 @@ class ProbeServer:
             asking.write(json.dumps([list(arguments), timeout_seconds]).encode() + b"\n")
             asking.flush()
         except BrokenPipeError:
-            return self._end()
+            self._end()
+            return None
         is_there = select.select([answering], [], [], timeout_seconds + START_SECONDS)[0]
         line = answering.readline() if is_there else b""
         if not line.endswith(b"\n"):
-            return self._end()
+            self._end()
+            return None
         answer: dict[str, Any] = json.loads(line)
         self.cpu_seconds = self._ended + answer["cpu_seconds"]
         return answer
