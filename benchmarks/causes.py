@@ -58,7 +58,7 @@ def main() -> None:
     products = newest_products(lake, until)
     days = [FIRST + timedelta(days=n) for n in range(0, (until - FIRST).days + 1, STEP)]
     wanted = {day - timedelta(7 * n) for day in days for n in range(WEEKS + 1)}
-    held = {d: purchase_lines(lake, d, products) for d in sorted(wanted) if d >= settings.calendar.first_day}
+    held = {d: purchase_lines(lake, [d], products) for d in sorted(wanted) if d >= settings.calendar.first_day}
     results: dict[str, list[Signs]] = {fault: [] for fault in FAULTS}
     for day in days:
         reference = pd.concat([held[d] for n in range(1, WEEKS + 1) if (d := day - timedelta(days=7 * n)) in held])

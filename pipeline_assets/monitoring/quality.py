@@ -133,15 +133,16 @@ def realised_quality(
         elif not in_window.any():
             row |= {"maturity": "unknown", "reason": "no purchase in the window"}
         else:
-            history = purchases.loc[days <= pd.Timestamp(day), [CUSTOMER_ID, PRODUCT_ID]].drop_duplicates()
-            row |= _measure(slates_by_day[day], purchases[in_window], history, k)
+            row |= _measure(slates_by_day[day], purchases[in_window], k)
         rows.append(row)
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _measure(slates: pd.DataFrame, bought: pd.DataFrame, history: pd.DataFrame, k: int) -> dict[str, object]:
+def _measure(slates: pd.DataFrame, bought: pd.DataFrame, k: int) -> dict[str, object]:
     targets = bought.groupby([CUSTOMER_ID, PRODUCT_ID], as_index=False)[AMOUNT].sum()
-    per_customer = per_customer_metrics(slates, targets, history, k)
+    per_customer = per_customer_metrics(
+        slates, targets, bought.iloc[:0], k
+    )  # METRICS do not ask what was bought before
     summary = summarise(per_customer)
     customers = len(per_customer)
     error = float(per_customer["ndcg"].std(ddof=1) / math.sqrt(customers)) if customers > 1 else math.nan
@@ -169,9 +170,8 @@ def paired_errors(
         targets = (
             purchases[(days > start) & (days <= end)].groupby([CUSTOMER_ID, PRODUCT_ID], as_index=False)[AMOUNT].sum()
         )
-        history = purchases.loc[days <= start, [CUSTOMER_ID, PRODUCT_ID]].drop_duplicates()
         ours, theirs = (
-            per_customer_metrics(slates[day], targets, history, k)["ndcg"]
+            per_customer_metrics(slates[day], targets, purchases.iloc[:0], k)["ndcg"]
             for slates in (slates_by_day, yardstick_by_day)
         )
         difference = ours - scale * theirs.reindex(ours.index)

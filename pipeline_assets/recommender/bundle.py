@@ -244,14 +244,17 @@ def write_bundle(directory: Path, contents: BundleContents, signing_key: Ed25519
     return publish(directory, manifest, blobs, signing_key)
 
 
-def load_bundle(directory: Path, trusted: TrustedKeys) -> Bundle:
+def load_bundle(directory: Path, trusted: TrustedKeys, known: Bundle | None = None) -> Bundle:
     """Verify signature and digests, then load what was verified. Model names and widths are checked against features.json.
+
+    Args:
+        known: one that was loaded before; if its files are those that were verified, it is the answer, and nothing is parsed.
 
     Raises:
         BundleError: unsigned or damaged (see `verify`), or its parts contradict each other.
     """
     manifest, blobs = read(directory, trusted)
-    return _bundle(manifest, blobs)
+    return known if known is not None and known.manifest == manifest else _bundle(manifest, blobs)
 
 
 def _bundle(manifest: Manifest, blobs: Mapping[str, bytes]) -> Bundle:

@@ -10,6 +10,7 @@ A customer-week is one customer in one window. Per-customer frames of several wi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -188,8 +189,16 @@ def _resample(index: pd.Index, parts: list[np.ndarray], draws: int, seed: int) -
     codes = _customer_codes(index)
     n = int(codes.max()) + 1
     sums = np.column_stack([np.bincount(codes, weights=part, minlength=n) for part in parts])
+    return np.stack([drawn @ sums for drawn in _drawn(n, draws, seed)])
+
+
+@lru_cache(maxsize=2)
+def _drawn(n: int, draws: int, seed: int) -> np.ndarray:
+    """How often each of `n` customers is in each resample, (draws, n): the same for all metrics and methods of an evaluation."""
     rng = np.random.default_rng(seed)
-    return np.stack([np.bincount(rng.integers(0, n, n), minlength=n) @ sums for _ in range(draws)])
+    found = np.stack([np.bincount(rng.integers(0, n, n), minlength=n).astype(np.int32) for _ in range(draws)])
+    found.flags.writeable = False  # it is shared
+    return found
 
 
 def _bounds(values: np.ndarray, confidence: float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""The processes of a replay: one lands the days and builds features; one per policy trains, serves and watches (policy_lane.py).
+"""The processes of a replay: one lands the days, builds features and looks for drift; one per policy trains, serves and watches (policy_lane.py).
 
 What is the same for every policy is computed once: the data lane has the lake's tables of data and features, and a policy's lake has links
 to them. A lane moves its clock to the business day and tells what happened.
@@ -10,7 +10,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -21,10 +21,13 @@ from pipeline_assets.replay.story import Event, event
 from pipeline_assets.settings import with_data_dir, with_until, with_values
 
 if TYPE_CHECKING:
+    import dagster as dg
+
     from pipeline_assets.loop import Task
 
 DATA = "data"  # the folder of the data lane; a policy's folder has its name
-SHARED = ("raw", "validated", "quarantine", "warehouse", "features", "ledger/batches", "ledger/verdicts")
+DRIFT = "monitoring/drift_report"  # of inputs, so the same for every policy
+SHARED = ("raw", "validated", "quarantine", "warehouse", "features", "ledger/batches", "ledger/verdicts", DRIFT)
 
 
 @dataclass(frozen=True)
@@ -60,14 +63,19 @@ def enter(folder: Path, values: Mapping[str, Mapping[str, Any]], first: date) ->
 
 
 class Stopwatch:
-    """CPU seconds of this process and its children, and wall seconds, since it was made."""
+    """CPU seconds of this process and its children, and wall seconds, since it was made.
 
-    def __init__(self) -> None:
-        self._cpu, self._wall = _cpu_seconds(), time.monotonic()
+    Args:
+        beside: CPU seconds of children that have not ended, which the system counts when they have.
+    """
+
+    def __init__(self, beside: Callable[[], float] = lambda: 0.0) -> None:
+        self._beside = beside
+        self._cpu, self._wall = _cpu_seconds() + beside(), time.monotonic()
 
     def told(self, events: Sequence[Event]) -> Told:
         """The events and their cost."""
-        return Told(tuple(events), _cpu_seconds() - self._cpu, time.monotonic() - self._wall)
+        return Told(tuple(events), _cpu_seconds() + self._beside() - self._cpu, time.monotonic() - self._wall)
 
 
 def _cpu_seconds() -> float:
@@ -93,7 +101,8 @@ def prepare(day: date) -> Told:
 
 
 def land(days: Sequence[date]) -> list[Told]:
-    """What arrives on the mornings after consecutive `days`, in one run: the days themselves, and days that were delivered again; features made of them.
+    """What arrives on the mornings after consecutive `days`, in one run: the days themselves, and days that were delivered again; features made
+    of them, and the drift reports of days that have some.
 
     A run over several days gives the same tables as one a day, at a fraction of the cost. A day with a fault is to come alone.
 
@@ -127,6 +136,8 @@ def land(days: Sequence[date]) -> list[Told]:
     week = [first - timedelta(days=n) for n in range(7)]
     if features := sorted({*stale_features(lake, week), *passed}):
         events += run_task(first, Task("features", f"up to {features[-1]}", tuple(features), is_each=True))
+    for group in groups(sorted({*passed} & lake.days("features/customer_product")), len(days)):
+        events += run_task(first, Task("first_days", f"drift, {group[0]} to {group[-1]}", tuple(group), (DRIFT,)))
     told = watch.told([])
     return [
         Told(tuple(e for e in events if e.day == day), told.cpu_seconds / len(days), told.wall_seconds / len(days))
@@ -134,12 +145,12 @@ def land(days: Sequence[date]) -> list[Told]:
     ]
 
 
-def run_task(day: date, task: Task) -> list[Event]:
-    """One Dagster run in this process; a failed one is an event, as it is an alert in production."""
+def run_task(day: date, task: Task, instance: dg.DagsterInstance | None = None) -> list[Event]:
+    """One Dagster run in this process; a failed one is an event, as it is an alert in production. `instance`: one that is open."""
     from pipeline_assets.loop import execute
 
     try:
-        execute(task)
+        execute(task, instance)
     except RunFailed as error:
         return [event(day, "run_failed", str(error))]
     return []

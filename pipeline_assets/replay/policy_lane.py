@@ -22,6 +22,7 @@ from pipeline_assets.settings import get_settings, with_until
 if TYPE_CHECKING:
     import dagster as dg
 
+    from pipeline_assets.loop import Task
     from pipeline_assets.replay.traffic import Api
     from pipeline_assets.serving.rollout import RolloutState
 
@@ -33,8 +34,11 @@ RETRAINING: Mapping[Policy, tuple[str, ...]] = {  # the automation that a policy
 OF_DATA = ("new_day", "late_data")  # sensors of the data lane
 ONLINE = ("features/online_store", "deployment/bundle", "recommendations/daily", "recommendations/discover")
 RELEASE = ("deployment/release",)
-REPORTS = ("drift_report", "skew_report", "quality_report", "slo_report")
-MONITORS = tuple(f"monitoring/{name}" for name in ("prediction_log", "impressions", *REPORTS, "retraining_decision"))
+OWN_REPORTS = ("skew_report", "quality_report", "slo_report")
+REPORTS = ("drift_report", *OWN_REPORTS)  # the first is the data lane's
+MONITORS = tuple(
+    f"monitoring/{name}" for name in ("prediction_log", "impressions", *OWN_REPORTS, "retraining_decision")
+)
 
 
 class Lane:
@@ -44,6 +48,8 @@ class Lane:
         import dagster as dg
 
         from pipeline_assets.definitions import defs
+        from pipeline_assets.serving.probe import children_from
+        from pipeline_assets.serving.probe_server import ProbeServer
 
         self.policy, self.faults, self.requests, self.seed = policy, faults, requests, seed
         self.cursors: dict[str, str | None] = {}
@@ -54,6 +60,8 @@ class Lane:
         self.rollout: tuple[int, RolloutState] | None = None  # what was told of rollouts last
         self.alerts: list[dict[str, Any]] = []
         self._open = ExitStack()
+        self.probes = self._open.enter_context(ProbeServer())  # the release and the API ask a bundle each day
+        self._open.enter_context(children_from(self.probes))
         self.api: Api | None = None
         listener = _AlertListener(self.alerts)
         logging.getLogger("pipeline_assets.alerts").addHandler(listener)
@@ -70,8 +78,16 @@ class Lane:
         return self.api
 
     def close(self) -> None:
-        """Stop the API."""
+        """Stop the API and the probes."""
         self._open.close()
+
+    def watch(self) -> Stopwatch:
+        """From now on, with what probes cost beside this process."""
+        return Stopwatch(lambda: self.probes.cpu_seconds)
+
+    def run(self, day: date, task: Task) -> list[Event]:
+        """One Dagster run of this policy."""
+        return run_task(day, task, self.instance)
 
     def faults_of(self, day: date) -> set[str]:
         return {fault.name for fault in self.faults if fault.day == day}
@@ -112,12 +128,12 @@ def first_model(day: date) -> Told:
     from pipeline_assets.loop import Task
     from pipeline_assets.resources.lake import local_lake
 
-    watch = Stopwatch()
+    lane = _opened()
+    watch = lane.watch()
     with_until(day)
     share(get_settings().data_dir.parent / DATA, get_settings().data_dir)
-    lane = _opened()
     _know(lane, sorted(local_lake(get_settings().data_dir).days("features/customer_product")))
-    events = run_task(day, Task("training", f"as of {day}", (day,)))
+    events = lane.run(day, Task("training", f"as of {day}", (day,)))
     events += _decisions(day)
     return watch.told([*events, *_published(lane, day)])
 
@@ -126,7 +142,8 @@ def serve(day: date) -> Told:
     """A business day of a policy: publish it, answer the morning's requests, watch, and do what the sensors ask for."""
     from pipeline_assets.loop import Task
 
-    watch, lane = Stopwatch(), _opened()
+    lane = _opened()
+    watch = lane.watch()
     with_until(day)
     share(get_settings().data_dir.parent / DATA, get_settings().data_dir)
     if lane.is_down(day):
@@ -141,7 +158,7 @@ def serve(day: date) -> Told:
     # a blocked day's run ends at its check: nothing downstream runs
     is_held = any((each.kind, each.day) == ("held", day) for each in events)
     if not is_held:
-        events += run_task(day, Task("publish", f"watch {day}", (day,), MONITORS))
+        events += lane.run(day, Task("publish", f"watch {day}", (day,), MONITORS))
     events += _verdicts(lane, day)
     cursors = dict(lane.cursors)
     requests = _asked_for(lane, day)
@@ -153,7 +170,7 @@ def serve(day: date) -> Told:
     for request in requests:
         reason = dict(request.tags or {}).get("reason", "")
         events.append(event(day, "run_requested", f"{request.job_name}: {reason or request.run_key}"))
-        events += run_task(
+        events += lane.run(
             day, Task(request.job_name, f"as of {request.partition_key}", (date.fromisoformat(request.partition_key),))
         )
         events += _decisions(day)
@@ -172,7 +189,7 @@ def _caught_up(lane: Lane, day: date) -> list[Event]:
     for missed in lane.missed:
         with_until(missed)
         events += [event(day, "caught_up", str(missed)), *_published(lane, missed)]
-        events += run_task(missed, Task("publish", f"watch {missed}", (missed,), MONITORS))
+        events += lane.run(missed, Task("publish", f"watch {missed}", (missed,), MONITORS))
     lane.missed.clear()
     with_until(day)
     return events
@@ -207,10 +224,10 @@ def _published(lane: Lane, day: date) -> list[Event]:
         _know(lane, [day])
     spoilt = sorted(lane.faults_of(day) & set(BUNDLE_FAULTS))
     if not spoilt:
-        return run_task(day, Task("publish", f"publish {day}", (day,), ONLINE + RELEASE))
-    events = run_task(day, Task("publish", f"build {day}", (day,), ONLINE))
+        return lane.run(day, Task("publish", f"publish {day}", (day,), ONLINE + RELEASE))
+    events = lane.run(day, Task("publish", f"build {day}", (day,), ONLINE))
     events += [event(day, "fault", f"{fault}: {spoil_bundle(day, fault)}") for fault in spoilt]
-    return events + run_task(day, Task("publish", f"release {day}", (day,), RELEASE))
+    return events + lane.run(day, Task("publish", f"release {day}", (day,), RELEASE))
 
 
 def _morning(lane: Lane, day: date) -> list[Event]:
@@ -242,7 +259,7 @@ def _injected(lane: Lane, day: date) -> list[Event]:
         version = register_degraded(day)
         events.append(event(day, "fault", f"degraded_model: run {version[:8]}"))
         judged = Task("training", f"judge {day}", (day,), ("evaluation/evaluation_report", "evaluation/promotion"))
-        events += run_task(day, judged) + _decisions(day)
+        events += lane.run(day, judged) + _decisions(day)
     if "gate_bypassed" in faults:
         events.append(event(day, "fault", f"gate_bypassed: version {force_champion(day)} is champion by force"))
     return events

@@ -29,14 +29,8 @@ if TYPE_CHECKING:
 
 VERDICTS = "ledger/verdicts"
 BATCHES = "ledger/batches"
-_PLAIN = (
-    "feed",
-    "event_date",
-    "status",
-    "rows_read",
-    "rows_valid",
-    "rows_quarantined",
-)  # of a verdict, as it is stored
+# of a verdict, as it is stored
+_PLAIN = ("feed", "event_date", "status", "rows_read", "rows_valid", "rows_quarantined")
 _LISTS = ("reasons", "blocked_by", "warnings")
 COMPACT_EVERY = 64  # appends to a ledger: its files stay few, so that reading it does not slow down over the years
 # Old versions are what reproduction stands on: delta-rs would otherwise delete commits after 30 days. Opening a table reads all commits since its
@@ -347,17 +341,23 @@ class Lake(dg.ConfigurableResource):
             )
         return newest
 
+    def _statuses(self, feed: str, start: date, end: date) -> dict[date, str]:
+        """The status of each day's newest verdict: what most readers ask for, without all of it being read and parsed."""
+        if not self.exists(VERDICTS):
+            return {}
+        columns = ["event_date", "status", "recorded_at"]
+        table = _rows(self._open(VERDICTS), [("feed", "=", feed), *_between(start, end)], columns).sort_by(columns[-1])
+        return dict(zip(table["event_date"].to_pylist(), table["status"].to_pylist(), strict=True))
+
     def passed_days(self, feeds: Iterable[str], start: date, end: date) -> list[date]:
         """Days on which every feed has a passed verdict, in order."""
-        sets = [
-            {day for day, verdict in self.verdicts(feed, start, end).items() if verdict.status == "passed"}
-            for feed in feeds
-        ]
+        found = [self._statuses(feed, start, end).items() for feed in feeds]
+        sets = [{day for day, status in statuses if status == "passed"} for statuses in found]
         return sorted(set.intersection(*sets)) if sets else []
 
     def blocked_days(self, feed: str, start: date, end: date) -> list[date]:
         """Days whose newest verdict on a feed is not a passed one, in order."""
-        return sorted(day for day, verdict in self.verdicts(feed, start, end).items() if verdict.status != "passed")
+        return sorted(day for day, status in self._statuses(feed, start, end).items() if status != "passed")
 
     def require_passed(self, feeds: Sequence[str], days: Sequence[date]) -> None:
         """The guard at the entrance of every computation on validated data.
@@ -366,10 +366,10 @@ class Lake(dg.ConfigurableResource):
             BlockedPartition: naming the first feed and day that is blocked or has no verdict, and why.
         """
         for feed in feeds:
-            known = self.verdicts(feed, min(days), max(days))
+            statuses = self._statuses(feed, min(days), max(days))
             for day in days:
-                verdict = known.get(day)
-                if verdict is None or verdict.status != "passed":
+                if statuses.get(day) != "passed":
+                    verdict = self.verdicts(feed, day, day).get(day)
                     why = "no verdict" if verdict is None else "; ".join(verdict.reasons)
                     raise BlockedPartition(
                         f"{feed} of {day}",

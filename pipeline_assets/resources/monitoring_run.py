@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -46,9 +47,11 @@ class DriftReport:
     evidently_path: Path | None
 
 
-def purchase_lines(lake: Lake, day: date, products: pd.DataFrame) -> pd.DataFrame:
-    """The valid purchase lines of a day with their products' department, category and brand."""
-    lines = lake.read("validated/purchases", day, day, LINE_COLUMNS).to_pandas()
+def purchase_lines(lake: Lake, days: Sequence[date], products: pd.DataFrame) -> pd.DataFrame:
+    """The valid purchase lines of `days`, one day after the other, with their products' department, category and brand."""
+    lines = pyarrow.concat_tables(
+        [lake.read("validated/purchases", day, day, LINE_COLUMNS) for day in days]
+    ).to_pandas()
     unknown = {"department": "unknown", "category": "unknown", "brand": "unknown"}
     return lines.merge(products, "left", "product_id").fillna(unknown)
 
@@ -74,9 +77,8 @@ def drift_of(
     # drifted days stay out of the reference, or the alarm fades while the fault lasts
     passed = set(lake.passed_days(["purchases"], wanted[-1], wanted[0])) - _drifted_days(lake, wanted[-1], wanted[0])
     zone, causes = settings.calendar.time_zone, CausePolicy()
-    lines = purchase_lines(lake, day, products)
-    parts = [purchase_lines(lake, other, products) for other in wanted if other in passed]
-    before = pd.concat(parts, ignore_index=True) if parts else lines.iloc[:0]
+    lines, others = purchase_lines(lake, [day], products), [other for other in wanted if other in passed]
+    before = purchase_lines(lake, others, products) if others else lines.iloc[:0]
     current, reference = input_profile(lines, time_zone=zone), input_profile(before, time_zone=zone)
     result = compare(reference, current, PROFILE_NUMERICAL, PROFILE_CATEGORICAL, policy)
     previous = previous_verdicts(lake, day, policy.persistence_days * 7)

@@ -197,9 +197,16 @@ def build_bundle(
     return path
 
 
+_newest: Bundle | None = (
+    None  # of this process: recommendations, their checks and the skew report of a day ask for the same one
+)
+
+
 def bundle_of(lake: Lake, day: date, settings: Settings) -> Bundle:
-    """The loaded bundle of a day."""
-    return load_bundle(Path(str(_one(lake, BUNDLE_TABLE, day)["path"])), trusted(settings))
+    """The loaded bundle of a day; it is verified each time, and parsed unless it is the one of the last call."""
+    global _newest
+    _newest = load_bundle(Path(str(_one(lake, BUNDLE_TABLE, day)["path"])), trusted(settings), _newest)
+    return _newest
 
 
 @dataclass(frozen=True, eq=False)

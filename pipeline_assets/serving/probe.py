@@ -1,7 +1,8 @@
 """Load and question a bundle in a child process, before any server or release touches it.
 
 Belongs here: the probe and its report. Does not: recording the verdict (release_state), swapping (live).
-A child, because a damaged model can abort the process that parses it (reliability E5): a crash becomes a refusal.
+A child, because a damaged model can abort the process that parses it (reliability E5): a crash becomes a refusal. The child is a fresh
+process, mostly imports; who probes every few seconds has it forked from a process that has imported everything (probe_server.py).
 Run by hand: `python -m pipeline_assets.serving.probe DIR` prints the report as JSON; exit status 0 means accepted.
 """
 
@@ -13,7 +14,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,6 +31,10 @@ TIMEOUT_SECONDS = 120.0  # a probe takes about 1.5 s CPU; the rest is for a load
 MAX_ANSWER_CPU_MS, MAX_COMPILED_CPU_MS = 60.0, 10.0
 SCORE_TOLERANCE = 1e-6  # relative; the same model and library give equal scores, another CPU may round differently
 RETRAIN = "keep the live bundle; look at the training run of this one"
+ROOT = Path(__file__).resolve().parents[2]  # so that a child imports this very package
+Child = Callable[
+    [Sequence[str], float], "subprocess.CompletedProcess[bytes]"
+]  # arguments of `main`, seconds it may take
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,9 @@ def probe(
     timeout_seconds: float = TIMEOUT_SECONDS,
 ) -> ProbeReport:
     """The verdict on the bundle in `directory`, reached in a child process; never raises for a bad bundle."""
-    command = [sys.executable, "-m", "pipeline_assets.serving.probe", str(directory.resolve())]
-    command += ["--trust", *(key.hex() for key in trusted.keys)]
-    root = Path(__file__).resolve().parents[2]  # so that the child imports this very package
+    arguments = [str(directory.resolve()), "--trust", *(key.hex() for key in trusted.keys)]
     try:
-        done = subprocess.run(command, cwd=root, capture_output=True, timeout=timeout_seconds, check=False)
+        done = _child(arguments, timeout_seconds)
     except subprocess.TimeoutExpired:
         return _refused(f"no answer within {timeout_seconds:g} s")
     if done.returncode < 0:
@@ -64,6 +68,30 @@ def probe(
     except (IndexError, ValueError, TypeError):
         tail = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         return _refused(f"exit status {done.returncode} without a report: {''.join(tail)[:300]}")
+
+
+def fresh_child(arguments: Sequence[str], timeout_seconds: float) -> subprocess.CompletedProcess[bytes]:
+    """`main` in a new process; its exit status is negative when a signal ended it.
+
+    Raises:
+        TimeoutExpired: it took longer and was killed.
+    """
+    command = [sys.executable, "-m", "pipeline_assets.serving.probe", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=timeout_seconds, check=False)
+
+
+_child: Child = fresh_child  # of this process
+
+
+@contextmanager
+def children_from(child: Child) -> Iterator[None]:
+    """Inside, every probe of this process runs its child by `child`, which keeps to what `fresh_child` says."""
+    global _child
+    before, _child = _child, child
+    try:
+        yield
+    finally:
+        _child = before
 
 
 def question(directory: Path, trusted: TrustedKeys) -> ProbeReport:

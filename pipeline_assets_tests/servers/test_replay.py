@@ -16,6 +16,7 @@ def test_replay(tmp_path: Path) -> None:
     assert answers == {f"2017-03-{day}": {"batch"} for day in (14, 16)}
     assert days_of(events, "held") == {"2017-03-15"}, "a blocked day publishes nothing"
     assert days_of(events, "run_failed") == {f"2017-03-{day}" for day in (14, 16)}
+    assert days_of(events, "drift_report") == {"2017-03-14"}, "its verdict is unknown on the first day, and stays that"
     assert len([event for event in events if event["kind"] == "gate_promote"]) == 1, "the first model, and no other"
     assert "<h1>Replay</h1>" in (out / "replay.html").read_text()
     again = replayed(shop, tmp_path / "again", OF_A_WEEK, "2017-03-14", "2017-03-14", "never", "corrupt_5@2017-03-14")

@@ -31,6 +31,18 @@ def test_loaded_bundle_has_every_part(bundle: Bundle) -> None:
     assert bundle.evaluation == {"ndcg": 0.28}
 
 
+def test_known_bundle_is_parsed_once_and_verified_each_time(tmp_path: Path) -> None:
+    """The same files: the same object. Another day's: another one. A file that was changed since is refused, known or not."""
+    directory = tiny.write(tmp_path / "here")[0]
+    known = load_bundle(directory, tiny.TRUSTED)
+    assert load_bundle(directory, tiny.TRUSTED, known) is known
+    other = load_bundle(tiny.write(tmp_path / "there", as_of="2017-11-04")[0], tiny.TRUSTED, known)
+    assert (other.manifest.as_of, known.manifest.as_of) == ("2017-11-04", tiny.AS_OF)
+    (directory / "model.txt").write_text(tiny.model_text(sign=-1))
+    with pytest.raises(BundleError, match=r"model\.txt"):
+        load_bundle(directory, tiny.TRUSTED, known)
+
+
 def test_rank_orders_by_score(bundle: Bundle) -> None:
     """Orders 3, 2, 1, 0 of p2, p4, p3, p1; the best two of them."""
     products, scores = bundle.rank(tiny.CANDIDATES, tiny.PAIR, tiny.CUSTOMER, 2)

@@ -363,6 +363,7 @@ def test_newest_verdict_of_a_day_wins(lake: Lake, hours: tuple[int, int]) -> Non
     for hour in hours:
         record(lake, D1, statuses[hour], hour)
     assert lake.verdicts("purchases", D1, D1)[D1].status == "passed"
+    assert (lake.passed_days(["purchases"], D1, D1), lake.blocked_days("purchases", D1, D1)) == ([D1], [])
 
 
 def test_verdicts_are_of_one_feed_and_of_the_days_asked_for(lake: Lake) -> None:
