@@ -20,13 +20,13 @@ _LOOKS = 0.1  # seconds between two tries
 
 
 @contextmanager
-def shared(root: str, wait: float = RUN_WAITS) -> Iterator[None]:
+def shared(root: str, wait: float | None = None) -> Iterator[None]:
     """Read and write the lake at `root` beside others that do; no erasure begins before the end. A lake on an object store has no lock.
 
     Raises:
-        Busy: an erasure did not end within `wait` seconds.
+        Busy: an erasure did not end within `wait` seconds (None: `RUN_WAITS`).
     """
-    with _held(root, fcntl.LOCK_SH, wait, "a run", "an erasure is in progress"):
+    with _held(root, fcntl.LOCK_SH, RUN_WAITS if wait is None else wait, "a run", "an erasure is in progress"):
         yield
 
 
