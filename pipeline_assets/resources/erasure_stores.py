@@ -15,7 +15,7 @@ from pipeline_assets.recommender.errors import ConfigurationError
 from pipeline_assets.resources.erasure_lake import Removed
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.mentions import Mentions
-from pipeline_assets.resources.sqlite_files import connected
+from pipeline_assets.resources.sqlite_files import connected, write_anew
 from pipeline_assets.serving.event_store import dead_events, forget, forget_dead, of_customer, open_events
 from pipeline_assets.settings import Settings
 
@@ -90,6 +90,8 @@ def _online(settings: Settings, customer_id: str, *, is_removing: bool) -> int:
             for table in tables if is_removing else ():
                 database.execute(f'delete from "{table}" where entity_key = ?', (key,))
             database.commit()
+            if is_removing:
+                write_anew(database)
         return int(found)
     if kind == "redis":
         client = store._get_client(

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline_assets.recommender.errors import Busy
+from pipeline_assets.recommender.errors import Busy, ConfigurationError
 
 RUN_WAITS = 900.0  # seconds that a run waits for an erasure to end: ten times what one took on the sample's year
 _LOOKS = 0.1  # seconds between two tries
@@ -35,10 +35,11 @@ def alone(root: str, wait: float) -> Iterator[None]:
     """Nobody else is in the lake at `root`, and nobody comes in before the end.
 
     Raises:
-        Busy: runs did not end within `wait` seconds; or the lake is on an object store, where nobody could be kept out.
+        Busy: runs did not end within `wait` seconds.
+        ConfigurationError: the lake is on an object store, where nobody could be kept out.
     """
     if "://" in root:
-        raise Busy(
+        raise ConfigurationError(
             f"lake {root}",
             found="a lake on an object store",
             wanted="a lake on a disk",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Iterable
 
 import pyarrow
 import pyarrow.compute as pc
@@ -15,7 +16,11 @@ import pyarrow.compute as pc
 from pipeline_assets.recommender.columns import CUSTOMER_ID, PAIR_FEATURES_BLOB
 
 ERASED = b"erased"  # takes the place of an id in texts
-_SHORT, _DIGITS = 3, 7  # an id with a letter and so many characters, or so many digits, is hardly anything else
+_MIXED, _DIGITS, _LETTERS = (
+    5,
+    7,
+    12,
+)  # so many characters of letters and digits, digits alone or letters alone are hardly anything else
 _IN_BINARY = 6  # below, bytes of compressed content are her id by chance: 16 million places have every three characters
 
 
@@ -31,7 +36,9 @@ class Mentions:
         forms = {customer_id, json.dumps(customer_id)[1:-1], html.escape(customer_id)}
         self._forms = [form.encode() for form in sorted(forms, key=len, reverse=True)]
         name = b"(?:" + b"|".join(map(re.escape, self._forms)) + b")"
-        self.is_distinctive = len(customer_id) >= (_DIGITS if customer_id.isdigit() else _SHORT)
+        has_digit = any(map(str.isdigit, customer_id))
+        enough = _DIGITS if customer_id.isdigit() else _MIXED if has_digit else _LETTERS
+        self.is_distinctive = len(customer_id) >= enough
         said = [
             rb'(customer_id\\*"\s*:\s*\\*")' + name + rb'(?=\\*")',
             rb"((?<![\w#]))" + name + rb"(?= \((?:light|medium|heavy)\))",
@@ -44,6 +51,10 @@ class Mentions:
         if not any(form in text for form in self._forms):
             return []
         return [*self._anywhere, self._cell] if CUSTOMER_ID.encode() in text else self._anywhere
+
+    def named_in_any(self, pieces: Iterable[bytes]) -> bool:
+        """Whether pieces of a file, which are no texts of their own, name her: a cell is of a table only in one text."""
+        return any(pattern.search(piece) for piece in pieces for pattern in self._anywhere)
 
     def named_in(self, text: bytes) -> bool:
         """Whether a text names her."""

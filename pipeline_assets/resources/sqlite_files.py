@@ -36,8 +36,11 @@ def parts(path: Path) -> list[Path]:
 
 
 def names_her(path: Path, her: Mentions) -> bool:
-    """Whether her id stands in the file or its log, in rows or in what deleted rows left."""
-    return any(her.named_in(piece) for part in parts(path) for piece in _pieces(part))
+    """Whether her id stands in a row, or anywhere in the file and its log, where deleted rows leave what they had."""
+    if her.named_in_any(piece for part in parts(path) for piece in _pieces(part)):
+        return True
+    with closing(connected(path)) as database:
+        return next(_naming(database, her), None) is not None
 
 
 def _pieces(path: Path) -> Iterator[bytes]:
@@ -51,25 +54,28 @@ def _pieces(path: Path) -> Iterator[bytes]:
 
 def redact(path: Path, her: Mentions) -> int:
     """Take her id out of every text of every table, and write the file anew without what is no row; returns how many rows named her."""
-    changed = 0
     with closing(connected(path)) as database:
-        tables = database.execute(
-            "select name from sqlite_master where type = 'table' and name not like 'sqlite_%' and sql not like '%without rowid%'"
-        ).fetchall()
-        for (table,) in tables:
-            columns = [row[1] for row in database.execute(f'pragma table_info("{table}")')]
-            for column in columns:
-                # `instr` finds the few rows in SQLite itself; a cast, because a text may be stored as a blob and the reverse
-                query = f'select rowid, "{column}" from "{table}" where instr(cast("{column}" as text), ?) > 0'
-                for row, value in database.execute(query, (her.customer_id,)).fetchall():
-                    text = value.encode() if isinstance(value, str) else value
-                    if isinstance(text, bytes) and (clean := her.redacted(text)) != text:
-                        stored = clean.decode() if isinstance(value, str) else clean
-                        database.execute(f'update "{table}" set "{column}" = ? where rowid = ?', (stored, row))
-                        changed += 1
+        found = list(_naming(database, her))
+        for table, column, row, value in found:
+            clean = her.redacted(value.encode()).decode() if isinstance(value, str) else her.redacted(value)
+            database.execute(f'update "{table}" set "{column}" = ? where rowid = ?', (clean, row))
         database.commit()
         write_anew(database)
-    return changed
+    return len(found)
+
+
+def _naming(database: sqlite3.Connection, her: Mentions) -> Iterator[tuple[str, str, int, str | bytes]]:
+    """Table, column, row and value of each text that names her."""
+    tables = database.execute(
+        "select name from sqlite_master where type = 'table' and name not like 'sqlite_%' and sql not like '%without rowid%'"
+    ).fetchall()
+    for (table,) in tables:
+        for _, column, *_ in database.execute(f'pragma table_info("{table}")').fetchall():
+            # `instr` finds the few rows in SQLite itself; a cast, because a text may be stored as a blob and the reverse
+            query = f'select rowid, "{column}" from "{table}" where instr(cast("{column}" as text), ?) > 0'
+            for row, value in database.execute(query, (her.customer_id,)).fetchall():
+                if isinstance(value, str | bytes) and her.named_in(value.encode() if isinstance(value, str) else value):
+                    yield table, column, row, value
 
 
 def write_anew(database: sqlite3.Connection) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_assets.recommender.errors import Busy
+from pipeline_assets.recommender.errors import Busy, ConfigurationError
 from pipeline_assets.resources.lake_lock import alone, shared
 from pipeline_assets.settings import PROJECT_ROOT
 
@@ -65,5 +65,5 @@ def test_a_lake_on_an_object_store_is_not_erased_from() -> None:
     """Nobody could be kept out; runs go on as ever."""
     with shared("s3://lake", 0):
         pass
-    with pytest.raises(Busy, match="object store"), alone("s3://lake", 0):
+    with pytest.raises(ConfigurationError, match="object store"), alone("s3://lake", 0):
         pass

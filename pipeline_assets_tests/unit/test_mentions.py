@@ -35,15 +35,21 @@ def test_a_number_is_not_a_customer(text: str) -> None:
 
 def test_an_id_with_letters_counts_as_a_word() -> None:
     """Anywhere, but not as a part of another word or as a colour."""
-    her = Mentions("c46")
-    assert her.named_in(b"bought by c46.")
-    assert not any(map(her.named_in, (b"c461", b"abc46", b"color: #c46;")))
+    her = Mentions("abc46")
+    assert her.named_in(b"bought by abc46.")
+    assert not any(map(her.named_in, (b"abc461", b"xabc46", b"color: #abc46;")))
 
 
 def test_an_id_in_other_letters() -> None:
     """As JSON and HTML write it."""
     assert Mentions("Zoë&1").named_in(b'{"customer_id": "Zo\\u00eb&1"}')
     assert Mentions("Zoë&1").named_in("<td>Zoë&amp;1</td>".encode())
+
+
+@pytest.mark.parametrize("customer", ["c46", "100", "123456", "guest"])
+def test_a_short_id_is_a_word_of_others(customer: str) -> None:
+    """Names of variables, figures, words of a page: only a place that says so counts."""
+    assert not Mentions(customer).named_in(f"var {customer} = 1".encode())
 
 
 def test_rows() -> None:
