@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -72,8 +74,8 @@ def shop(first_run: FirstRun, tmp_path_factory: pytest.TempPathFactory) -> Shop:
 
 @pytest.fixture(scope="module")
 def erased(shop: Shop) -> Iterator[Erased]:
-    """The training job writes its training set in a thread; when it is in the lake, the command is given."""
-    with mock.patch.dict(os.environ), shop.opened() as pipeline, pytest.MonkeyPatch.context() as patch:
+    """The training job writes its training set in a thread; as soon as it is in the lake, the command is given."""
+    with mock.patch.dict(os.environ), shop.opened() as pipeline:
         done: list[dg.ExecuteInProcessResult] = []
         _ = pipeline.definitions
         thread = threading.Thread(target=lambda: done.append(pipeline.execute("training", NEWEST, TRAINING_SET)))
@@ -81,13 +83,11 @@ def erased(shop: Shop) -> Iterator[Erased]:
         was_busy = False
         while thread.is_alive() and not was_busy:
             was_busy = is_busy(pipeline.lake.root)
-        lines: list[str] = []
-        patch.setattr("builtins.print", lambda *texts, file=None, **_: lines.extend(texts) if file is None else None)
-        code = main(["erase", "--customer", HER, "--json"])
-        patch.undo()
+        with redirect_stdout(io.StringIO()) as out:
+            code = main(["erase", "--customer", HER, "--json"])
         thread.join()
         assert code == 0
-        yield Erased(shop, pipeline, done[0], was_busy, json.loads(lines[-1]))
+        yield Erased(shop, pipeline, done[0], was_busy, json.loads(out.getvalue()))
 
 
 def test_a_training_and_an_erasure_are_one_after_the_other(erased: Erased) -> None:

@@ -19,7 +19,7 @@ import pytest
 from pipeline_assets.recommender.errors import Busy, ConfigurationError
 from pipeline_assets.resources.erased import ERASURES, Erased, digest_of, key_file
 from pipeline_assets.resources.erasure import erase, verify
-from pipeline_assets.resources.lake import Lake, local_lake
+from pipeline_assets.resources.lake import local_lake
 from pipeline_assets.resources.lake_lock import shared
 from pipeline_assets.resources.prediction_log_run import land_prediction_log
 from pipeline_assets.serving import audit
@@ -203,4 +203,3 @@ def test_an_empty_id_is_refused(settings: Settings) -> None:
     """It would be everybody without one."""
     with pytest.raises(ConfigurationError, match="found no id"):
         erase(settings, " ", quiet, 0)
-    assert isinstance(local_lake(settings.data_dir), Lake)
