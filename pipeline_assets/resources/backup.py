@@ -34,7 +34,7 @@ BUNDLE_TABLE = "deployment/bundle"
 _BUSY_SECONDS = 60
 _PAGES = 2048  # of a database that are copied before a writer may go on: 8 MB
 _SCRATCH = ("dbt",)  # what dbt builds in; every build makes it anew
-_NOT_COPIED = ("-wal", "-shm", "-journal", ".lock")
+_NOT_COPIED = ("-wal", "-shm", "-journal")  # what databases keep beside them
 # Tables in this order of their layers: each before those whose versions its commits name. A verdict is written after what it is about.
 _LAYERS = ("monitoring", "recommendations", "deployment", "evaluation", "training", "features", "warehouse")
 _SOURCES = ("ledger/verdicts", "validated", "quarantine", "ledger/batches", "raw", "stream")
@@ -153,7 +153,7 @@ def _rank(path: Path, data: Path) -> int:
 def _files(data: Path) -> Iterator[Path]:
     """Files of the data folder but for the lake, for scratch and for what databases keep beside them."""
     for top in sorted(data.iterdir()):
-        if top.name not in ("lake", *_SCRATCH):
+        if top.name not in ("lake", "lake.lock", *_SCRATCH):
             found = sorted(top.rglob("*")) if top.is_dir() else [top]
             yield from (path for path in found if path.is_file() and not path.name.endswith(_NOT_COPIED))
 

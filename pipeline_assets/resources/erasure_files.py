@@ -5,6 +5,8 @@ Belongs here: one way for each kind of file, chosen by what a file is. Does not:
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import shutil
@@ -17,16 +19,17 @@ import pyarrow
 import pyarrow.compute as pc
 import pyarrow.parquet
 
+from pipeline_assets.recommender.columns import CUSTOMER_ID
 from pipeline_assets.recommender.errors import BundleError
 from pipeline_assets.recommender.manifest import make_manifest, publish, read
 from pipeline_assets.resources.durable import write_whole
 from pipeline_assets.resources.erasure_lake import Removed
 from pipeline_assets.resources.mentions import Mentions
 from pipeline_assets.resources.signing import signing_key, trusted
-from pipeline_assets.resources.sqlite_files import connected, is_sqlite, names_her, redact, write_anew
+from pipeline_assets.resources.sqlite_files import connected, is_sqlite, names_her, pieces, redact, write_anew
 from pipeline_assets.settings import Settings
 
-_NOT_LOOKED_AT = ("lake", "keys")  # erasure_lake.py; no data
+_NOT_LOOKED_AT = ("lake", "lake.lock", "keys")  # erasure_lake.py; no data
 _ANSWERS, _WARMUP, _BEFORE = "prediction_log", "warmup.json", "before"
 _PIECE = 1 << 26  # a text file is held whole; a larger one is searched and reported
 
@@ -44,6 +47,8 @@ def erase_files(settings: Settings, her: Mentions) -> Iterator[Removed]:
             yield Removed(name, files=(name,))
         elif path.suffix == ".parquet":
             yield Removed(name, _erase_parquet(path, her))
+        elif path.suffix == ".csv":
+            yield Removed(name, _erase_csv(path, her))
         elif path.parts[len(data.parts)] == _ANSWERS:
             yield Removed(name, _blank_lines(path, her))
         elif (text := _text(path)) is not None and her.named_in(text):
@@ -59,8 +64,10 @@ def look_at_files(settings: Settings, her: Mentions) -> Iterator[str]:
             found = names_her(path, her)
         elif path.suffix == ".parquet":
             found = her.rows(pyarrow.parquet.read_table(path)) is not None
-        elif path.parts[len(settings.data_dir.parts)] == _ANSWERS:
-            found = any(map(her.named_in, path.open("rb")))
+        elif path.suffix == ".csv":
+            found = any(is_hers for _, is_hers in _csv_rows(path, her))
+        elif path.parts[len(settings.data_dir.parts)] == _ANSWERS or path.stat().st_size > _PIECE:
+            found = her.named_in_any(pieces(path))
         else:
             text = _text(path)
             found = her.named_in(text) if text is not None else her.named_in_binary(path.read_bytes())
@@ -73,7 +80,7 @@ def _files(data: Path, *apart: str) -> Iterator[Path]:
     for top in sorted(data.iterdir()):
         if top.name not in (*_NOT_LOOKED_AT, *apart):
             found = sorted(top.rglob("*")) if top.is_dir() else [top]
-            yield from (p for p in found if p.is_file() and not p.name.endswith(("-wal", "-shm", ".lock")))
+            yield from (p for p in found if p.is_file() and not p.name.endswith(("-wal", "-shm")))
 
 
 def _text(path: Path) -> bytes | None:
@@ -115,6 +122,29 @@ def _erase_parquet(path: Path, her: Mentions) -> int:
     pyarrow.parquet.write_table(rows.filter(pc.invert(held)), sink)
     write_whole(path, sink.getvalue().to_pybytes())
     return int(pc.sum(held).as_py())
+
+
+def _csv_rows(path: Path, her: Mentions) -> Iterator[tuple[list[str], bool]]:
+    """Rows of a CSV file, its header the first, and whether they are hers: by the column, or because they name her."""
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        column = None
+        for number, row in enumerate(csv.reader(file)):
+            if number == 0:
+                column = row.index(CUSTOMER_ID) if CUSTOMER_ID in row else None
+            is_hers = column is not None and row[column : column + 1] == [her.customer_id]
+            yield row, is_hers or any(her.named_in(value.encode(errors="surrogateescape")) for value in row)
+
+
+def _erase_csv(path: Path, her: Mentions) -> int:
+    removed, kept = 0, io.StringIO(newline="")
+    writer = csv.writer(kept, lineterminator="\n")
+    for row, is_hers in _csv_rows(path, her):
+        removed += is_hers
+        if not is_hers:
+            writer.writerow(row)
+    if removed:
+        write_whole(path, kept.getvalue().encode(errors="surrogateescape"))
+    return removed
 
 
 def _blank_lines(path: Path, her: Mentions) -> int:

@@ -37,13 +37,13 @@ def parts(path: Path) -> list[Path]:
 
 def names_her(path: Path, her: Mentions) -> bool:
     """Whether her id stands in a row, or anywhere in the file and its log, where deleted rows leave what they had."""
-    if her.named_in_any(piece for part in parts(path) for piece in _pieces(part)):
+    if her.named_in_any(piece for part in parts(path) for piece in pieces(part)):
         return True
     with closing(connected(path)) as database:
         return next(_naming(database, her), None) is not None
 
 
-def _pieces(path: Path) -> Iterator[bytes]:
+def pieces(path: Path) -> Iterator[bytes]:
     """A file in pieces that overlap, so that no name is cut by all of them."""
     with path.open("rb") as file:
         rest = b""

@@ -37,6 +37,7 @@ def quiet(_line: str) -> None:
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     found = erasable(tmp_path / "data")
+    (found.data_dir / "requirements.lock").touch()
     release(found.data_dir, 1)
     return found
 
@@ -96,7 +97,9 @@ def test_what_is_restored_is_what_was(settings: Settings, tmp_path: Path, name: 
     assert live.bundle_path == str(new.data_dir / "bundles" / "v1")
     for name in ("prediction_log/2017-01-09.jsonl", "reports/2017-01-09.html"):
         assert (new.data_dir / name).read_bytes() == (settings.data_dir / name).read_bytes()
-    assert not list(new.data_dir.rglob("*.lock"))
+    assert [path.name for path in new.data_dir.rglob("*.lock")] == ["requirements.lock"], (
+        "an artifact, and not the lake's lock"
+    )
 
 
 WRITER = """

@@ -54,6 +54,16 @@ def test_a_bundle_loses_its_warmup_request(settings: Settings) -> None:
     assert erase(settings) == []
 
 
+def test_rows_of_a_csv_file(settings: Settings) -> None:
+    """Hers by the column, of any order; quoted values of others stay. The same id in another column is not her."""
+    path = settings.data_dir / "export.csv"
+    path.write_text('product_id,customer_id,name\np1,c1,x\nc1,c2,"a, b"\n')
+    assert list(look_at_files(settings, HER)) == ["export.csv"]
+    assert erase(settings) == [("export.csv", 1)]
+    assert path.read_text() == 'product_id,customer_id,name\nc1,c2,"a, b"\n'
+    assert list(look_at_files(settings, HER)) == []
+
+
 def test_killed_between_the_two_renames(settings: Settings) -> None:
     """The old bundle was moved away and the new one was not there yet: it takes its place, and the old one goes."""
     path = bundle(settings, "c2")
