@@ -12,11 +12,21 @@ import threading
 import time
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline_assets import cli_data, cli_models, cli_quarantine, cli_release, cli_replay, cli_serving, cli_watch
+from pipeline_assets import (
+    cli_data,
+    cli_models,
+    cli_quarantine,
+    cli_release,
+    cli_replay,
+    cli_serving,
+    cli_upkeep,
+    cli_watch,
+)
 from pipeline_assets.recommender.errors import ConfigurationError, PipelineError
 from pipeline_assets.settings import PROJECT_ROOT, Settings, get_settings, with_until
 
@@ -190,6 +200,7 @@ def parser() -> argparse.ArgumentParser:
     cli_release.add_verbs(verbs)
     cli_serving.add_verbs(verbs)
     cli_watch.add_verbs(verbs)
+    cli_upkeep.add_verbs(verbs)
     cli_replay.add_verbs(verbs, _day)
     verb = verbs.add_parser(
         "doctor", help="is the source usable? says what to mend before a run", description=doctor.__doc__
@@ -200,6 +211,14 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def _in_the_lake() -> AbstractContextManager[None]:
+    """Until the end of a verb that reads versions of tables no erasure begins. Where there is no lake, nothing is made."""
+    from pipeline_assets.resources.lake_lock import shared
+
+    root = get_settings().data_dir / "lake"
+    return shared(str(root)) if root.exists() else nullcontext()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one verb; an error of ours is one line, not a stack trace.
 
@@ -207,7 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = parser().parse_args(arguments)
     try:
-        return int(options.function(options))
+        with _in_the_lake() if getattr(options, "reads_lake", False) else nullcontext():
+            return int(options.function(options))
     except PipelineError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -140,7 +140,7 @@ def add_verbs(verbs: Any, day: Callable[[str], date]) -> None:
     def kind(name: str, function: Callable[[argparse.Namespace], int]) -> argparse.ArgumentParser:
         found: argparse.ArgumentParser = kinds.add_parser(name, help=function.__doc__, description=function.__doc__)
         found.add_argument("--json", action="store_true", help="machine-readable output")
-        found.set_defaults(function=function)
+        found.set_defaults(function=function, reads_lake=True)
         return found
 
     parser = kind("log", log)

@@ -243,7 +243,7 @@ def add_verbs(verbs: Any, day: Callable[[str], date]) -> None:
         help="also say how good the slates were; reads what was bought in the window, through the holdout's door",
     )
     parser.add_argument("--json", action="store_true", help="machine-readable output; progress goes to stderr")
-    parser.set_defaults(function=backtest)
+    parser.set_defaults(function=backtest, reads_lake=True)
     parser = verbs.add_parser(
         "reproduce", help="train a recorded model again and compare", description=reproduce.__doc__
     )
@@ -254,14 +254,14 @@ def add_verbs(verbs: Any, day: Callable[[str], date]) -> None:
     parser.add_argument("--own-settings", action="store_true", help="keep the settings of this process")
     parser.add_argument("--folder", help="keep the restored tables there (default: a temporary folder)")
     parser.add_argument("--json", action="store_true", help="machine-readable output; progress goes to stderr")
-    parser.set_defaults(function=reproduce)
+    parser.set_defaults(function=reproduce, reads_lake=True)
     parser = verbs.add_parser("explain", help="why a customer gets a product, or does not", description=explain.__doc__)
     parser.add_argument("--customer", required=True, metavar="ID")
     parser.add_argument("--product", required=True, metavar="ID")
     parser.add_argument("--day", type=day, help="business day whose features count (default: the newest)")
     parser.add_argument("--model", metavar="VERSION", help="a registered version or a run id (default: the champion)")
     parser.add_argument("--json", action="store_true", help="machine-readable output")
-    parser.set_defaults(function=explain)
+    parser.set_defaults(function=explain, reads_lake=True)
     parser = verbs.add_parser("holdout", help="who read the holdout, and how often", description=holdout.__doc__)
     parser.add_argument("--json", action="store_true", help="machine-readable output")
-    parser.set_defaults(function=holdout)
+    parser.set_defaults(function=holdout, reads_lake=True)

@@ -198,4 +198,4 @@ def add_verbs(verbs: Any) -> None:
     parser.add_argument(
         "--json", action="store_true", help="machine-readable output, with all candidates, feature values and raw rows"
     )
-    parser.set_defaults(function=replay_answer)
+    parser.set_defaults(function=replay_answer, reads_lake=True)

@@ -74,4 +74,4 @@ def add_verbs(verbs: Any) -> None:
     verb = verbs.add_parser("retention", help="what was kept long enough", description=retention.__doc__)
     verb.add_argument("--apply", action="store_true", help="remove it (default: list it)")
     verb.add_argument("--json", action="store_true", help="machine-readable output")
-    verb.set_defaults(function=retention)
+    verb.set_defaults(function=retention, reads_lake=True)

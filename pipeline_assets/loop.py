@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from pipeline_assets.recommender.errors import RunFailed, SourceError
 from pipeline_assets.resources.feature_build import encoded_once
 from pipeline_assets.resources.lake import Lake, local_lake
+from pipeline_assets.resources.lake_lock import shared
 from pipeline_assets.resources.lost_runs import (
     PROCESS,
     end_lost_runs,
@@ -170,10 +171,11 @@ class Loop:
         """Bring everything up to the newest complete day; returns that day.
 
         Raises:
+            Busy: an erasure does not end.
             SourceError: no day has arrived.
             RunFailed: from the first run that failed; a later pass goes on there.
         """
-        with _storage_of_runs(self._settings.data_dir):
+        with _storage_of_runs(self._settings.data_dir), shared(local_lake(self._settings.data_dir).root):
             try:
                 return self._bring_up()
             finally:
@@ -189,7 +191,7 @@ class Loop:
             SourceError: `last` has not arrived.
             RunFailed: from the first run that failed; a later pass goes on there.
         """
-        with _storage_of_runs(self._settings.data_dir):
+        with _storage_of_runs(self._settings.data_dir), shared(local_lake(self._settings.data_dir).root):
             source, days = self._arrived()
             if last not in days:
                 raise SourceError(

@@ -21,10 +21,10 @@ def tick(
     cursor: str | None = None,
 ) -> Any:
     """Evaluate a sensor once, as its daemon does: run_requests, skip_message, cursor."""
-    context = dg.build_sensor_context(
+    with dg.build_sensor_context(
         instance, cursor, resources=resources, repository_def=definitions.get_repository_def()
-    )
-    return definitions.resolve_sensor_def(sensor).evaluate_tick(context)
+    ) as context:
+        return definitions.resolve_sensor_def(sensor).evaluate_tick(context)
 
 
 def requested(tick: Any) -> list[tuple[str | None, str | None]]:

@@ -41,6 +41,7 @@ def _raw_asset(feed: Feed) -> dg.AssetsDefinition:
             {b.event_date: b.digest for b in batches},
             batch_id={b.event_date: b.batch_id for b in batches},
             extra_columns={b.event_date: list(b.extra_columns) for b in batches},
+            erased_rows={b.event_date: b.erased_rows for b in batches},
         )
         return dg.MaterializeResult(
             metadata=totals([b.rows for b in batches], table=lake.uri(f"raw/{feed.name}")),

@@ -54,6 +54,14 @@ class NotEnoughData(PipelineError):
     """A computation was asked for on too little data to mean anything."""
 
 
+class Busy(PipelineError):
+    """Somebody else is at what may be used by one at a time; nothing was done."""
+
+
+class Damaged(PipelineError):
+    """What was kept for later is not what was written."""
+
+
 class RunFailed(PipelineError):
     """A Dagster run that was started from here failed."""
 

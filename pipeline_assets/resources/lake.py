@@ -8,7 +8,8 @@ days do not disturb each other, and every version stays readable (see docs/adr/0
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ import tenacity
 from pipeline_assets.recommender.errors import BlockedPartition, NotEnoughData
 from pipeline_assets.resources.content import DayContent, contents, from_json, to_json
 from pipeline_assets.resources.day_file import ROW_GROUP, DayFile, blob_writer
+from pipeline_assets.resources.lake_lock import shared
 from pipeline_assets.schemas.batches import Profile
 from pipeline_assets.schemas.validation import Verdict
 
@@ -29,8 +31,7 @@ if TYPE_CHECKING:
 
 VERDICTS = "ledger/verdicts"
 BATCHES = "ledger/batches"
-# of a verdict, as it is stored
-_PLAIN = ("feed", "event_date", "status", "rows_read", "rows_valid", "rows_quarantined")
+_PLAIN = ("feed", "event_date", "status", "rows_read", "rows_valid", "rows_quarantined")  # of a verdict, as stored
 _LISTS = ("reasons", "blocked_by", "warnings")
 COMPACT_EVERY = 64  # appends to a ledger: its files stay few, so that reading it does not slow down over the years
 # Old versions are what reproduction stands on: delta-rs would otherwise delete commits after 30 days. Opening a table reads all commits since its
@@ -57,6 +58,7 @@ class Commit:
     run_id: str
     days: dict[date, DayContent]
     inputs: dict[str, int]
+    erased: dict[date, DayContent]  # what these days held before, where a customer's rows went and nothing else changed
 
 
 Filter = tuple[str, str, Any]  # column, operator, value
@@ -81,6 +83,12 @@ class Lake(dg.ConfigurableResource):
     """Delta tables under one root folder or URL."""
 
     root: str
+
+    @contextmanager
+    def yield_for_execution(self, context: dg.InitResourceContext) -> Iterator[Lake]:
+        """A run has the lake to its end: an erasure waits. A tick of a sensor, which is no run, does not hold it."""
+        with shared(self.root) if context.run else nullcontext():
+            yield self
 
     def uri(self, table: str) -> str:
         return f"{self.root.rstrip('/')}/{table}"
@@ -115,6 +123,7 @@ class Lake(dg.ConfigurableResource):
         key: str | None = None,
         inputs: Mapping[str, int] | None = None,
         evolves: bool = False,
+        notes: Mapping[str, str] | None = None,
     ) -> dict[date, DayContent]:
         """Atomically make `rows` the whole content of `days`, and of no other day.
 
@@ -126,6 +135,7 @@ class Lake(dg.ConfigurableResource):
             key: the column whose order makes digests canonical; without it the order of `rows` counts.
             inputs: table -> version that `rows` were computed from.
             evolves: columns that the table does not have yet are added to it.
+            notes: what else the commit says of itself.
 
         Returns:
             Rows and digest of each of `days`.
@@ -148,7 +158,7 @@ class Lake(dg.ConfigurableResource):
             )
 
         self.create(table, rows.schema)
-        self._commit(write, found, run_id, inputs)
+        self._commit(write, found, run_id, inputs, notes)
         return found
 
     def day_file(self, table: str, schema: pyarrow.Schema, day: date, row_group: int = ROW_GROUP) -> DayFile:
@@ -157,7 +167,12 @@ class Lake(dg.ConfigurableResource):
         return DayFile(self.uri(table), schema, day, row_group)
 
     def replace_day(
-        self, table: str, file: DayFile, run_id: str, inputs: Mapping[str, int] | None = None
+        self,
+        table: str,
+        file: DayFile,
+        run_id: str,
+        inputs: Mapping[str, int] | None = None,
+        notes: Mapping[str, str] | None = None,
     ) -> DayContent:
         """`replace_days` of the day of `file`, in one commit as well; the digest is of the order in the file."""
         content = file.finish()
@@ -173,7 +188,7 @@ class Lake(dg.ConfigurableResource):
             )
 
         # 0: Delta must not fit this commit to one that was faster, as it would where both bring the first rows of the day (both stayed)
-        self._commit(write, {file.day: content}, run_id, inputs, max_commit_retries=0)
+        self._commit(write, {file.day: content}, run_id, inputs, notes, max_commit_retries=0)
         return content
 
     def _commit(
@@ -182,18 +197,19 @@ class Lake(dg.ConfigurableResource):
         found: dict[date, DayContent],
         run_id: str,
         inputs: Mapping[str, int] | None,
+        notes: Mapping[str, str] | None,
         **options: int,
     ) -> None:
         """Repeat `write` while other writers are faster, with what the commit says of itself."""
         import deltalake
 
-        metadata = {"dagster_run_id": run_id, "content": to_json(found), "inputs": json.dumps(dict(inputs or {}))}
+        own = {"dagster_run_id": run_id, "content": to_json(found), "inputs": json.dumps(dict(inputs or {}))}
         tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(deltalake.exceptions.CommitFailedError),
             stop=tenacity.stop_after_attempt(8),
             wait=tenacity.wait_random_exponential(0.05, 2),
             reraise=True,
-        )(write, deltalake.CommitProperties(custom_metadata=metadata, **options))
+        )(write, deltalake.CommitProperties(custom_metadata={**(notes or {}), **own}, **options))
 
     def versions(self, tables: Iterable[str]) -> dict[str, int]:
         """The newest version of each table that exists: taken before reading, it is what a commit names as its inputs."""
@@ -284,6 +300,7 @@ class Lake(dg.ConfigurableResource):
                 str(entry["dagster_run_id"]),
                 from_json(entry["content"]),
                 {name: int(version) for name, version in json.loads(entry["inputs"]).items()},
+                from_json(entry.get("erased", "{}")),
             )
             for entry in reversed(self._open(table).history())
             if "content" in entry

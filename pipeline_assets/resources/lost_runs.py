@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,14 +64,22 @@ def wait_until_writable(instance: dg.DagsterInstance, seconds: float = 60) -> No
 
 def end_lost_runs(instance: dg.DagsterInstance) -> list[str]:
     """Report the end of runs whose process is gone, which gives their slots back; returns their ids."""
+    return _end(instance, [run for run in _running(instance) if PROCESS in run.tags and is_lost(run.tags[PROCESS])])
+
+
+def end_all_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Report the end of all runs that were in progress: in a folder that was restored nobody executes them."""
+    return _end(instance, _running(instance))
+
+
+def _running(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     import dagster as dg
 
     running = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
-    lost = [
-        run
-        for run in instance.get_runs(dg.RunsFilter(statuses=running))
-        if PROCESS in run.tags and is_lost(run.tags[PROCESS])
-    ]
+    return list(instance.get_runs(dg.RunsFilter(statuses=running)))
+
+
+def _end(instance: dg.DagsterInstance, lost: Sequence[dg.DagsterRun]) -> list[str]:
     for run in lost:
         instance.report_run_failed(
             run, "its process was killed; what it had finished is kept, the next run goes on there"

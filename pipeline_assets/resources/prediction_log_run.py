@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow
 import pyarrow.compute as pc
 
+from pipeline_assets.resources.erased import Erased
 from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.training_data import window_purchases
@@ -87,7 +88,8 @@ def land_prediction_log(lake: Lake, day: date, folder: Path, run_id: str) -> Lan
     """Add the answers that were given from a bundle of `day` and are not in the lake yet; again has no effect.
 
     Each row says where its line ends, so that files are read from there on, and rows and position are one commit. A line that is
-    cut (its process was killed while it wrote) is counted, not landed; one without its end yet is left for the next time.
+    cut (its process was killed while it wrote) is counted, not landed; one without its end yet is left for the next time. Answers to
+    customers who were erased are not landed.
     """
     known = _of_day(lake, day)
     ends: dict[str, int] = {}
@@ -95,7 +97,7 @@ def land_prediction_log(lake: Lake, day: date, folder: Path, run_id: str) -> Lan
         last = known.group_by("log_file").aggregate([("log_end", "max")]).to_pylist()
         ends = {row["log_file"]: row["log_end_max"] for row in last if row["log_file"]}
     wanted, rows, unreadable = f'"as_of": "{day}"'.encode(), {}, 0
-    seen = set(known["answer_id"].to_pylist())
+    seen, erased = set(known["answer_id"].to_pylist()), Erased(lake)
     for path in sorted(folder.glob("*.jsonl")) if folder.is_dir() else []:
         if path.stem < day.isoformat():
             continue  # written before the day was over, so before there was a bundle of it
@@ -107,7 +109,8 @@ def land_prediction_log(lake: Lake, day: date, folder: Path, run_id: str) -> Lan
             except ValueError:
                 unreadable += 1
                 continue
-            if answer["as_of"] == day.isoformat() and answer["answer_id"] not in seen:
+            is_wanted = answer["as_of"] == day.isoformat() and answer["answer_id"] not in seen
+            if is_wanted and not erased.is_erased(answer.get("customer_id")):
                 place = {"line": text.decode(), "log_file": path.name, "log_end": end, "event_date": day}
                 rows[answer["answer_id"]] = {name: answer.get(name) for name in PREDICTION_LOG.names} | place
     new = pyarrow.Table.from_pylist(list(rows.values()), PREDICTION_LOG)

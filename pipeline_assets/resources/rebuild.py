@@ -46,6 +46,7 @@ def copy_version(lake: Lake, table: str, version: int, to: Lake, days: Collectio
     import deltalake
     from pyarrow import dataset
 
+    _require_files(lake, table, version, days)
     wanted = dataset.field("event_date").isin(sorted(days)) if days is not None else None
     try:
         opened = deltalake.DeltaTable(lake.uri(table), version=version)
@@ -61,13 +62,30 @@ def copy_version(lake: Lake, table: str, version: int, to: Lake, days: Collectio
         ) from error
 
 
+def _require_files(lake: Lake, table: str, version: int, days: Collection[date] | None) -> None:
+    """Raises NotEnoughData, naming the erasure, where days of a version lost their files to one."""
+    gone = [commit for commit in lake.commits(table) if commit.erased and commit.version > version]
+    wanted = {f"event_date={day}" for day in days} if days is not None else None
+    files = [Path(path) for path in lake.files(table, version=version)] if gone else []
+    missing = [path for path in files if (wanted is None or path.parent.name in wanted) and not path.exists()]
+    if missing:
+        raise NotEnoughData(
+            f"version {version} of {table}",
+            found=f"no file of {len({path.parent for path in missing})} days: a customer was erased on {gone[0].committed_at:%Y-%m-%d} "
+            f"({gone[0].run_id})",
+            wanted="a version that was written after the last erasure",
+            fix="nothing brings it back; what is trained from now on can be built again",
+        )
+
+
 def commit_of(lake: Lake, day: date, version: int | None = None) -> Commit:
     """The commit that wrote the training set of `day`: that of a version of the table, or the newest.
 
     Raises:
         NotEnoughData: there is none.
     """
-    found = [c for c in lake.commits(TRAINING_SET) if day in c.days and (version is None or c.version <= version)]
+    built = [c for c in lake.commits(TRAINING_SET) if day in c.days and day not in c.erased]
+    found = [c for c in built if version is None or c.version <= version]
     if not found:
         raise NotEnoughData(
             f"{TRAINING_SET} of {day}" + (f" at version {version}" if version is not None else ""),

@@ -132,9 +132,14 @@ class _History:
         return self._commits[table]
 
     def changed_since(self, table: str, version: int) -> set[date]:
-        """Days whose content is not what it was at `version`."""
+        """Days whose content is not what it was at `version`, but for what was erased since."""
         if (table, version) not in self._changed:
             old, new = content_at(self.commits(table), version), content_at(self.commits(table))
+            for commit in self.commits(
+                table
+            ):  # an erasure takes rows away and makes nothing stale (docs/adr/0051-erasure.md)
+                if commit.version > version:
+                    old |= {day: commit.days[day] for day, was in commit.erased.items() if old.get(day) == was}
             self._changed[table, version] = {day for day in {*old, *new} if old.get(day) != new.get(day)}
         return self._changed[table, version]
 
@@ -161,7 +166,7 @@ def stale_days(lake: Lake, tables: Sequence[str] = DERIVED) -> dict[str, dict[da
     history = _History(lake)
     found: dict[str, dict[date, list[str]]] = {}
     for table in tables:
-        newest = {day: commit for commit in history.commits(table) for day in commit.days}
+        newest = {day: each for each in history.commits(table) for day in each.days if day not in each.erased}
         is_as_of = table.split("/")[0] in _AS_OF
         for day, commit in sorted(newest.items()):
             reasons = []

@@ -7,7 +7,7 @@ Writers take turns until they commit, so ids become visible in their order: a fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -158,6 +158,33 @@ def purge(engine: sa.Engine, before: datetime) -> int:
     with engine.begin() as connection:
         _take_turn(connection)
         return connection.execute(events_table.delete().where(events_table.c.at < _utc(before))).rowcount
+
+
+def of_customer(engine: sa.Engine, customer_id: str) -> int:
+    """How many events of a customer are kept."""
+    query = sa.select(sa.func.count()).select_from(events_table).where(events_table.c.customer_id == customer_id)
+    with engine.connect() as connection:
+        return int(connection.execute(query).scalar_one())
+
+
+def forget(engine: sa.Engine, customer_id: str) -> int:
+    """Remove all events of a customer, also from pages of SQLite's file that are free then; returns how many there were."""
+    with engine.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("pragma secure_delete=on")
+        _take_turn(connection)
+        return connection.execute(events_table.delete().where(events_table.c.customer_id == customer_id)).rowcount
+
+
+def forget_dead(engine: sa.Engine, names_her: Callable[[bytes], bool]) -> int:
+    """Remove messages that were no events and that name a customer; returns how many."""
+    found = [dead for dead in dead_events(engine) if dead.payload is not None and names_her(dead.payload)]
+    keys = (dead_table.c.topic, dead_table.c.partition, dead_table.c.offset)
+    with engine.begin() as connection:
+        for dead in found:
+            place = (dead.topic, dead.partition, dead.offset)
+            connection.execute(dead_table.delete().where(*(k == v for k, v in zip(keys, place, strict=True))))
+    return len(found)
 
 
 def dead_events(engine: sa.Engine) -> list[DeadEvent]:

@@ -22,6 +22,7 @@ class Batch:
     rows: int
     digest: str
     extra_columns: tuple[str, ...] = field(default=(), kw_only=True)  # delivered, not in the contract, and left out
+    erased_rows: int = field(default=0, kw_only=True)  # delivered, of customers who were erased, and dropped
 
 
 @dataclass(frozen=True)

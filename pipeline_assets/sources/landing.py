@@ -11,7 +11,8 @@ from datetime import date, datetime, timedelta
 
 import pyarrow
 
-from pipeline_assets.resources.content import in_order
+from pipeline_assets.resources.content import contents, in_order
+from pipeline_assets.resources.erased import Erased
 from pipeline_assets.resources.lake import BATCHES, Lake
 from pipeline_assets.schemas.feeds import Feed
 from pipeline_assets.schemas.validation import PARSE_ERRORS, ValidationPolicy, Verdict, validate
@@ -97,14 +98,15 @@ def land_days(
     """Copy `days` of a feed from the source to `raw/<feed>` as received, one immutable batch a day.
 
     How many days are read next follows from the size of those before: of all of them, because feeds come in weekly bursts, or of the
-    last ones where these are larger.
+    last ones where these are larger. Rows of customers who were erased are dropped before anything is written; the batch's digest is of
+    what was delivered, so that a source is not taken for corrected because of them.
 
     Raises:
         SourceError, SchemaError: from the source; the days of that group are left as they were.
         SchemaError: columns that the contract does not have, with `refuse_extra`.
     """
     batches: list[Batch] = []
-    waiting, size = sorted(days), FIRST_DAYS
+    waiting, size, erased = sorted(days), FIRST_DAYS, Erased(lake)
     seen_days, seen_rows = 0, 0
     while waiting:
         group = next(groups(waiting, size))
@@ -113,16 +115,19 @@ def land_days(
         extra = extra_columns(delivered)
         if refuse_extra:
             refuse_extra_columns(extra, f"{feed.name} of {group[0]}..{group[-1]}")
-        rows = in_order(delivered, feed.key).replace_schema_metadata(None)
+        received = in_order(delivered, feed.key).replace_schema_metadata(None)
+        rows = erased.without(received)
         content = lake.replace_days(f"raw/{feed.name}", rows, group, run_id)
+        as_received = contents(received, group) if len(rows) < len(received) else content
         landed = [
             Batch(
                 feed.name,
                 day,
                 f"{feed.name}-{day}-{found.digest[:12]}",
                 found.rows,
-                found.digest,
+                as_received[day].digest,
                 extra_columns=tuple(extra),
+                erased_rows=as_received[day].rows - found.rows,
             )
             for day, found in content.items()
         ]

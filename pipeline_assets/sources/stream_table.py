@@ -18,6 +18,7 @@ import pyarrow
 import tenacity
 
 from pipeline_assets.resources.lake import Lake
+from pipeline_assets.resources.lake_lock import shared
 
 COMPACT_EVERY = 100  # commits: a day of half-minute batches is then some 130 files instead of 2,880
 DEAD_LETTERS_TABLE = "stream/dead_letters"
@@ -54,7 +55,7 @@ class StreamTable:
     def __init__(self, lake: Lake, table: str, schema: pyarrow.Schema, partition_by: str | None) -> None:
         import deltalake
 
-        self._uri, self._schema = lake.uri(table), schema
+        self._root, self._uri, self._schema = lake.root, lake.uri(table), schema
         self._partition_by = [partition_by] if partition_by else None
         if not lake.exists(table):
             deltalake.DeltaTable.create(self._uri, schema, partition_by=self._partition_by, mode="ignore")
@@ -121,10 +122,11 @@ class StreamTable:
                 self.reload()  # the next attempt sees whether it was one of these positions
                 raise
 
-        write()
-        self.reload()
-        if self._partition_by and self._table.version() % COMPACT_EVERY == 0:
-            self._compact(rows)
+        with shared(self._root):  # a consumer never ends: between two commits an erasure may be in the lake
+            write()
+            self.reload()
+            if self._partition_by and self._table.version() % COMPACT_EVERY == 0:
+                self._compact(rows)
 
     def _compact(self, rows: pyarrow.Table) -> None:
         """Join the small files of the days of these rows. Content and positions stay as they are."""

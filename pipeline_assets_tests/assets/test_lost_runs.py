@@ -13,7 +13,14 @@ import dagster as dg
 import pytest
 import sqlalchemy
 
-from pipeline_assets.resources.lost_runs import PROCESS, end_lost_runs, is_lost, this_process, wait_until_writable
+from pipeline_assets.resources.lost_runs import (
+    PROCESS,
+    end_all_runs,
+    end_lost_runs,
+    is_lost,
+    this_process,
+    wait_until_writable,
+)
 
 POOL = "warehouse"
 
@@ -100,3 +107,13 @@ def test_a_locked_database_is_waited_for(tmp_path: Path) -> None:
     release.start()
     wait_until_writable(instance)
     release.join()
+
+
+def test_after_a_restore_no_run_is_in_progress(instance: dg.DagsterInstance) -> None:
+    """Of another host, of this one, of nobody: all are reported as failed, and the slot is free. `end_lost_runs` would leave the first (control)."""
+    started(instance, "other-host", "lost-machine 1 1")
+    instance.add_run(dg.DagsterRun("marts", run_id="ours", status=dg.DagsterRunStatus.STARTED))
+    assert end_lost_runs(instance) == []
+    assert sorted(end_all_runs(instance)) == ["other-host", "ours"]
+    assert {run.status for run in instance.get_runs()} == {dg.DagsterRunStatus.FAILURE}
+    assert instance.event_log_storage.get_concurrency_info(POOL).claimed_slots == []

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import dagster as dg
 import pytest
 import yaml
 
@@ -89,3 +90,29 @@ def test_a_new_warning_is_found(line: str) -> None:
     """Negative control: a warning that is not on the list, from Python or from Dagster's log."""
     coloured = line.replace("WARNING", "\x1b[33mWARNING\x1b[0m")
     assert unexpected(f"/x/y.py:1: BetaWarning: known\n{coloured}\n") == [line]
+
+
+def outside_of_the_lake(definitions: dg.Definitions) -> set[str]:
+    """Steps of jobs that do not hold the lake: an erasure could begin beside a run of nothing but these (resources/lake_lock.py)."""
+    jobs = [definitions.resolve_job_def(job.name) for job in definitions.jobs or ()]
+    steps = [node for job in jobs for node in job.all_node_defs if isinstance(node, dg.OpDefinition)]
+    return {step.name for step in steps if "lake" not in step.required_resource_keys}
+
+
+def test_every_run_holds_the_lake(definitions: dg.Definitions) -> None:
+    """But for one check, of the release database, that no job has alone."""
+    assert outside_of_the_lake(definitions) == {"deployment__release_a_whole_bundle_is_live"}
+
+
+def test_a_step_outside_of_the_lake_is_found() -> None:
+    """Negative control: a job of a step that asks for nothing."""
+
+    @dg.op
+    def alone() -> None:
+        """Nothing."""
+
+    @dg.job
+    def lonely() -> None:
+        alone()
+
+    assert outside_of_the_lake(dg.Definitions(jobs=[lonely])) == {"alone"}

@@ -46,7 +46,7 @@ def test_every_fault_names_a_test() -> None:
     assert lines_without_test(PAGE) == []
 
 
-@pytest.mark.parametrize("kind", ["Data", "Process", "Model", "Serving", "Monitoring"])
+@pytest.mark.parametrize("kind", ["Data", "Process", "Model", "Serving", "Monitoring", "Operations"])
 def test_every_fault_of_the_design_has_a_row(kind: str) -> None:
     """As many rows as the design lists, or more."""
     (listed,) = [line for line in DESIGN.splitlines() if line.startswith(f"*{kind}:*")]

@@ -15,7 +15,9 @@ import pytest
 
 from pipeline_assets.recommender.features import CUSTOMER_FEATURES, PAIR_FEATURES
 from pipeline_assets.recommender.packing import pack
+from pipeline_assets.resources.erasure_stores import erase_online, look_at_online
 from pipeline_assets.resources.feature_store import FeatureStoreResource, known_at
+from pipeline_assets.resources.mentions import Mentions
 from pipeline_assets.serving.__main__ import config_from
 from pipeline_assets.serving.online import FeastOnlineFeatures
 from pipeline_assets.serving.release_state import open_state, record_live
@@ -59,6 +61,20 @@ def environment(online_store: str, tmp_path: Path) -> Iterator[dict[str, str]]:
 
 def options(environ: dict[str, str]) -> dict[str, Any]:
     return dict(config_from(load_settings(environ)).feast)
+
+
+def test_an_erased_customer_is_in_no_store(environment: dict[str, str]) -> None:
+    """Asked with Feast's own keys: found before (control), not after, and the next one is still answered. Again there is nothing to remove."""
+    settings = get_settings()
+    publish(FEATURES.apply(), 0)
+    her, other = CUSTOMERS[:2]
+    assert len(look_at_online(settings, Mentions(her))) == 1
+    assert erase_online(settings, Mentions(her)).rows > 0
+    assert look_at_online(settings, Mentions(her)) == []
+    assert erase_online(settings, Mentions(her)).rows == 0
+    online = FeastOnlineFeatures(options(environment), CUSTOMER_FEATURES)
+    assert online.read(her) is None
+    assert online.read(other) is not None
 
 
 def test_online_is_offline_to_the_bit(environment: dict[str, str]) -> None:
