@@ -32,7 +32,6 @@ from pipeline_assets.settings import Settings
 
 BUNDLE_TABLE = "deployment/bundle"
 _BUSY_SECONDS = 60
-_PAGES = 2048  # of a database that are copied before a writer may go on: 8 MB
 _SCRATCH = ("dbt",)  # what dbt builds in; every build makes it anew
 _NOT_COPIED = ("-wal", "-shm", "-journal")  # what databases keep beside them
 # Tables in this order of their layers: each before those whose versions its commits name. A verdict is written after what it is about.
@@ -171,7 +170,9 @@ def _add_database(backup: Writing, path: Path, data: Path) -> None:
                 closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as source,
                 closing(sqlite3.connect(copy)) as target,
             ):
-                source.backup(target, pages=_PAGES)
+                source.backup(
+                    target
+                )  # in one go: in parts, it begins anew with every write in between, and may never end
                 (state,) = target.execute("pragma quick_check(1)").fetchone()
         except sqlite3.DatabaseError as error:
             state = str(error)
