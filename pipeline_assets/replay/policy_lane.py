@@ -305,10 +305,10 @@ def _asked_for(lane: Lane, day: date) -> list[dg.RunRequest]:
     for sensor in automation.SENSORS:
         if sensor.name in {*others, *OF_DATA} or isinstance(sensor, dg.RunStatusSensorDefinition):
             continue
-        context = dg.build_sensor_context(
+        with dg.build_sensor_context(
             lane.instance, lane.cursors.get(sensor.name), repository_def=lane.repository, resources=_needed(sensor)
-        )
-        tick = defs.resolve_sensor_def(sensor.name).evaluate_tick(context)
+        ) as context:
+            tick = defs.resolve_sensor_def(sensor.name).evaluate_tick(context)
         lane.cursors[sensor.name] = tick.cursor
         asked += [
             request.with_replaced_attrs(job_name=request.job_name or sensor.job_name)
