@@ -357,7 +357,7 @@ class Lake(dg.ConfigurableResource):
             )
         return newest
 
-    def _statuses(self, feed: str, start: date, end: date) -> dict[date, str]:
+    def statuses(self, feed: str, start: date, end: date) -> dict[date, str]:
         """The status of each day's newest verdict: what most readers ask for, without all of it being read and parsed."""
         if not self.exists(VERDICTS):
             return {}
@@ -367,13 +367,13 @@ class Lake(dg.ConfigurableResource):
 
     def passed_days(self, feeds: Iterable[str], start: date, end: date) -> list[date]:
         """Days on which every feed has a passed verdict, in order."""
-        found = [self._statuses(feed, start, end).items() for feed in feeds]
+        found = [self.statuses(feed, start, end).items() for feed in feeds]
         sets = [{day for day, status in statuses if status == "passed"} for statuses in found]
         return sorted(set.intersection(*sets)) if sets else []
 
     def blocked_days(self, feed: str, start: date, end: date) -> list[date]:
         """Days whose newest verdict on a feed is not a passed one, in order."""
-        return sorted(day for day, status in self._statuses(feed, start, end).items() if status != "passed")
+        return sorted(day for day, status in self.statuses(feed, start, end).items() if status != "passed")
 
     def require_passed(self, feeds: Sequence[str], days: Sequence[date]) -> None:
         """The guard at the entrance of every computation on validated data.
@@ -382,7 +382,7 @@ class Lake(dg.ConfigurableResource):
             BlockedPartition: naming the first feed and day that is blocked or has no verdict, and why.
         """
         for feed in feeds:
-            statuses = self._statuses(feed, min(days), max(days))
+            statuses = self.statuses(feed, min(days), max(days))
             for day in days:
                 if statuses.get(day) != "passed":
                     verdict = self.verdicts(feed, day, day).get(day)

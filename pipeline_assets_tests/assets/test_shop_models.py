@@ -28,7 +28,7 @@ from pipeline_assets.schemas.validation import Verdict
 from pipeline_assets_tests.shop_weeks import HORIZON, SUNDAYS, ShopWeeks
 from pipeline_assets_tests.world import World, day
 
-TRAINING, STOPPING, JUDGED = SUNDAYS[-8:-4], SUNDAYS[-4:-3], SUNDAYS[-3:]
+TRAINING, STOPPING, JUDGED = SUNDAYS[-9:-5], SUNDAYS[-5:-4], SUNDAYS[-4:]
 DRAWS = 500
 FEW = 12  # trees of a model that is searched for: a low learning rate does not get far with them
 GROUPS = feature_groups()

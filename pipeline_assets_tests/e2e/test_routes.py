@@ -122,6 +122,7 @@ def overruled(monkeypatch: pytest.MonkeyPatch) -> None:
         return dict.fromkeys(days, 0) if layer == "quarantine" else counts(lake, f"raw/{feed}", days)
 
     monkeypatch.setattr(Lake, "verdicts", passed)
+    monkeypatch.setattr(Lake, "statuses", lambda *read: dict.fromkeys(passed(*read), "passed"))
     monkeypatch.setattr(data_checks, "_counts", all_there)
 
 
