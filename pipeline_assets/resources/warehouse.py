@@ -51,7 +51,7 @@ MARTS: dict[str, Mart] = {
 PROMOTION_DAYS = (
     21  # a promotion counts for so long after it became known; also in dbt_project.yml and for the features
 )
-# Rows of a build: dbt's own 1.5 CPU s beside 12 of the database, 1 GB; a quarter of them takes 0.2 GB less and 11 % more time (benchmarks/small.py).
+# Rows of a build: 1 GB; a quarter of them takes 0.2 GB less and 17 % more CPU time, most of it dbt's own 1 s a build (benchmarks/small.py).
 BUILD_ROWS = 8_000_000
 PUBLISH_ROWS = 600_000  # rows on their way to the lake: 0.05 GB, several times while they are sorted and written
 
