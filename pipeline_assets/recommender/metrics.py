@@ -9,6 +9,7 @@ A customer-week is one customer in one window. Per-customer frames of several wi
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -21,6 +22,7 @@ from pipeline_assets.recommender.errors import NotEnoughData, SchemaError
 MEAN_METRICS = ("recall", "precision", "hit_rate", "ndcg", "map", "repeat_recall", "new_item_recall")
 REVENUE = "revenue"  # pooled: sum of revenue_hit / sum of revenue_target
 COMPARABLE = (*MEAN_METRICS, REVENUE)
+KEPT_DRAWS = 8_000_000  # customers times resamples that are kept, 32 MB; of more each is drawn when it is needed
 SHOWN_METRICS = ("novelty", "tail_share", "departments")  # of what is shown, not of what is bought (exposure.py)
 
 
@@ -189,14 +191,20 @@ def _resample(index: pd.Index, parts: list[np.ndarray], draws: int, seed: int) -
     codes = _customer_codes(index)
     n = int(codes.max()) + 1
     sums = np.column_stack([np.bincount(codes, weights=part, minlength=n) for part in parts])
-    return np.stack([drawn @ sums for drawn in _drawn(n, draws, seed)])
+    drawn: Iterable[np.ndarray] = (_kept_draws if n * draws <= KEPT_DRAWS else _draws)(n, draws, seed)
+    return np.stack([each @ sums for each in drawn])
+
+
+def _draws(n: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each of `n` customers is in each resample: (n,), one a draw."""
+    rng = np.random.default_rng(seed)
+    return (np.bincount(rng.integers(0, n, n), minlength=n).astype(np.int32) for _ in range(draws))
 
 
 @lru_cache(maxsize=2)
-def _drawn(n: int, draws: int, seed: int) -> np.ndarray:
-    """How often each of `n` customers is in each resample, (draws, n): the same for all metrics and methods of an evaluation."""
-    rng = np.random.default_rng(seed)
-    found = np.stack([np.bincount(rng.integers(0, n, n), minlength=n).astype(np.int32) for _ in range(draws)])
+def _kept_draws(n: int, draws: int, seed: int) -> np.ndarray:
+    """The same, (draws, n), kept: all metrics and methods of an evaluation have the same."""
+    found = np.stack(list(_draws(n, draws, seed)))
     found.flags.writeable = False  # it is shared
     return found
 

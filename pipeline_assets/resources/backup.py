@@ -27,10 +27,10 @@ from pipeline_assets.resources.archive import Kept, Writing, unpacked, written
 from pipeline_assets.resources.erasure_lake import tables
 from pipeline_assets.resources.lake import Lake, local_lake
 from pipeline_assets.resources.lake_lock import shared
+from pipeline_assets.resources.release import BUNDLE_TABLE
 from pipeline_assets.resources.sqlite_files import is_sqlite
 from pipeline_assets.settings import Settings
 
-BUNDLE_TABLE = "deployment/bundle"
 _BUSY_SECONDS = 60
 _SCRATCH = ("dbt",)  # what dbt builds in; every build makes it anew
 _NOT_COPIED = ("-wal", "-shm", "-journal")  # what databases keep beside them

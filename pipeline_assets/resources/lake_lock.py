@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pipeline_assets.recommender.errors import Busy, ConfigurationError
 
-RUN_WAITS = 900.0  # seconds that a run waits for an erasure to end: ten times what one took on the sample's year
+RUN_WAITS = 900.0  # seconds that a run waits for an erasure to end; chosen, not measured on a large shop
 _LOOKS = 0.1  # seconds between two tries
 
 
