@@ -26,6 +26,7 @@ from feast.infra.registry.base_registry import BaseRegistry
 from feast.repo_config import RepoConfig
 
 from pipeline_assets.recommender.errors import ConfigurationError
+from pipeline_assets.resources.delta_tables import opened
 
 
 class LakeOfflineStoreConfig(DuckDBOfflineStoreConfig):
@@ -35,9 +36,7 @@ class LakeOfflineStoreConfig(DuckDBOfflineStoreConfig):
 
 
 def _read(source: DataSource, _repo_path: str, first: date | None = None, last: date | None = None) -> ibis.Table:
-    from deltalake import DeltaTable
-
-    table = DeltaTable(source.path)
+    table = opened(source.path)
     filters = [("event_date", ">=", first.isoformat())] if first else []
     filters += [("event_date", "<=", last.isoformat())] if last else []
     files = (

@@ -22,6 +22,7 @@ import tenacity
 from pipeline_assets.recommender.errors import BlockedPartition, NotEnoughData
 from pipeline_assets.resources.content import DayContent, contents, from_json, to_json
 from pipeline_assets.resources.day_file import ROW_GROUP, DayFile, blob_writer
+from pipeline_assets.resources.delta_tables import Filter, between, opened, rows_of
 from pipeline_assets.resources.lake_lock import shared
 from pipeline_assets.schemas.batches import Profile
 from pipeline_assets.schemas.validation import Verdict
@@ -60,24 +61,6 @@ class Commit:
     erased: dict[date, DayContent]  # what these days held before, where a customer's rows went and nothing else changed
 
 
-Filter = tuple[str, str, Any]  # column, operator, value
-
-
-def _between(start: date | None, end: date | None) -> list[Filter]:
-    """Of the days from `start` to `end`, both included; None: no limit."""
-    limits = ((">=", start), ("<=", end))
-    return [("event_date", operator, day) for operator, day in limits if day]
-
-
-def _rows(opened: DeltaTable, filters: Sequence[Filter], columns: list[str] | None = None) -> pyarrow.Table:
-    """The rows that pass all filters. `to_pyarrow_table` would set up every file of the table with its statistics first, nine times the CPU time
-    for one day of half a year (docs/adr/0001-lake.md)."""
-    from pyarrow.parquet import filters_to_expression
-
-    dataset = opened.to_pyarrow_dataset(file_pruning_predicate=list(filters) or None)
-    return dataset.to_table(columns=columns, filter=filters_to_expression(list(filters)) if filters else None)
-
-
 class Lake(dg.ConfigurableResource):
     """Delta tables under one root folder or URL."""
 
@@ -92,10 +75,17 @@ class Lake(dg.ConfigurableResource):
     def uri(self, table: str) -> str:
         return f"{self.root.rstrip('/')}/{table}"
 
-    def _open(self, table: str, version: int | None = None) -> Any:
+    def _read(self, table: str, version: int | None = None) -> DeltaTable:
+        """To read: the newest version, or an older one."""
         from deltalake import DeltaTable
 
-        return DeltaTable(self.uri(table), version=version)
+        return opened(self.uri(table)) if version is None else DeltaTable(self.uri(table), version=version)
+
+    def _write(self, table: str) -> DeltaTable:
+        """To write: a handle of its own, which the writing changes."""
+        from deltalake import DeltaTable
+
+        return DeltaTable(self.uri(table))
 
     def exists(self, table: str) -> bool:
         from deltalake import DeltaTable
@@ -110,7 +100,7 @@ class Lake(dg.ConfigurableResource):
 
     def version(self, table: str) -> int:
         """The newest version number; 0 is the first commit."""
-        return int(self._open(table).version())
+        return int(self._read(table).version())
 
     def replace_days(
         self,
@@ -177,7 +167,7 @@ class Lake(dg.ConfigurableResource):
         content = file.finish()
 
         def write(properties: Any) -> None:
-            self._open(table).create_write_transaction(
+            self._write(table).create_write_transaction(
                 [file.action()],
                 mode="overwrite",
                 schema=file.schema,
@@ -229,9 +219,9 @@ class Lake(dg.ConfigurableResource):
 
         self.create(table, rows.schema, partition_by=None)
         deltalake.write_deltalake(self.uri(table), rows, mode="append", schema_mode="merge")
-        opened = self._open(table)
-        if opened.version() % COMPACT_EVERY == 0:
-            opened.optimize.compact()
+        written = self._write(table)
+        if written.version() % COMPACT_EVERY == 0:
+            written.optimize.compact()
 
     def read(
         self,
@@ -247,7 +237,7 @@ class Lake(dg.ConfigurableResource):
             NotEnoughData: the table does not exist yet.
         """
         self._require(table)
-        return _rows(self._open(table, version), _between(start, end), columns)
+        return rows_of(self._read(table, version), between(start, end), columns)
 
     def read_days(self, table: str, days: Sequence[date], version: int | None = None) -> pyarrow.Table:
         """Rows of just these days, of a version or of the newest one.
@@ -256,18 +246,18 @@ class Lake(dg.ConfigurableResource):
             NotEnoughData: the table does not exist yet.
         """
         self._require(table)
-        return _rows(self._open(table, version), [("event_date", "in", [day.isoformat() for day in days])])
+        return rows_of(self._read(table, version), [("event_date", "in", [day.isoformat() for day in days])])
 
     def schema(self, table: str) -> pyarrow.Schema:
         """Columns and types, event_date included; a list's values are called `element`."""
-        return pyarrow.schema(self._open(table).schema().to_arrow())
+        return pyarrow.schema(self._read(table).schema().to_arrow())
 
     def rows_by_day(self, table: str) -> dict[date, int]:
         """Number of rows of each day that has any, from the log alone."""
         if not self.exists(table):
             return {}
         found: dict[date, int] = {}
-        files = pyarrow.table(self._open(table).get_add_actions(flatten=True))
+        files = pyarrow.table(self._read(table).get_add_actions(flatten=True))
         for day, rows in zip(files["partition.event_date"].to_pylist(), files["num_records"].to_pylist(), strict=True):
             found[day] = found.get(day, 0) + rows
         return found
@@ -278,13 +268,13 @@ class Lake(dg.ConfigurableResource):
         """The data files of a version or the newest one: an explicit list, because a glob would also read replaced ones."""
         if not self.exists(table):
             return []
-        return sorted(self._open(table, version).file_uris(file_pruning_predicate=_between(start, end) or None))
+        return sorted(self._read(table, version).file_uris(file_pruning_predicate=between(start, end) or None))
 
     def days(self, table: str) -> set[date]:
         """Days that have rows."""
         if not self.exists(table):
             return set()
-        partitions = self._open(table).partitions()
+        partitions = self._read(table).partitions()
         return {date.fromisoformat(str(partition["event_date"])) for partition in partitions}
 
     def commits(self, table: str) -> list[Commit]:
@@ -301,7 +291,7 @@ class Lake(dg.ConfigurableResource):
                 {name: int(version) for name, version in json.loads(entry["inputs"]).items()},
                 from_json(entry.get("erased", "{}")),
             )
-            for entry in reversed(self._open(table).history())
+            for entry in reversed(self._read(table).history())
             if "content" in entry
         ]
 
@@ -342,8 +332,8 @@ class Lake(dg.ConfigurableResource):
         if not self.exists(VERDICTS):
             return {}
         newest: dict[date, Verdict] = {}
-        filters: list[Filter] = [("feed", "=", feed), *_between(start, end)]
-        table = _rows(self._open(VERDICTS), [*filters, ("status", "=", status)] if status else filters)
+        filters: list[Filter] = [("feed", "=", feed), *between(start, end)]
+        table = rows_of(self._read(VERDICTS), [*filters, ("status", "=", status)] if status else filters)
         for row in table.sort_by("recorded_at").to_pylist():
             stored = json.loads(row["profile"]) if row.get("profile") else None  # an older ledger has none
             newest[row["event_date"]] = Verdict(
@@ -362,7 +352,7 @@ class Lake(dg.ConfigurableResource):
         if not self.exists(VERDICTS):
             return {}
         columns = ["event_date", "status", "recorded_at"]
-        table = _rows(self._open(VERDICTS), [("feed", "=", feed), *_between(start, end)], columns).sort_by(columns[-1])
+        table = rows_of(self._read(VERDICTS), [("feed", "=", feed), *between(start, end)], columns).sort_by(columns[-1])
         return dict(zip(table["event_date"].to_pylist(), table["status"].to_pylist(), strict=True))
 
     def passed_days(self, feeds: Iterable[str], start: date, end: date) -> list[date]:

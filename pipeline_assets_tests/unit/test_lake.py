@@ -220,11 +220,11 @@ def test_of_two_writers_of_a_day_the_last_one_wins(
     """Another writer commits between the opening of the table and the commit: the first attempt fails, the second replaces its rows."""
     for day in known:
         lake.replace_days(TABLE, day_rows(day, 1), [day], "r0")
-    file, opened = as_file(lake, D1, 7), Lake._open
+    file, opened = as_file(lake, D1, 7), Lake._write
     attempts = []
 
-    def open_and_be_late(self: Lake, table: str, version: int | None = None) -> Any:
-        found = opened(self, table, version)
+    def open_and_be_late(self: Lake, table: str) -> Any:
+        found = opened(self, table)
         if not attempts:
             attempts.append(found.version())
             deltalake.write_deltalake(
@@ -232,7 +232,7 @@ def test_of_two_writers_of_a_day_the_last_one_wins(
             )
         return found
 
-    monkeypatch.setattr(Lake, "_open", open_and_be_late)
+    monkeypatch.setattr(Lake, "_write", open_and_be_late)
     lake.replace_day(TABLE, file, "r1")
     monkeypatch.undo()
     assert content(lake)[D1] == [7]

@@ -1,0 +1,78 @@
+"""Opening Delta tables and reading rows of them, through delta-rs.
+
+Belongs here: handles, filters. Does not: which tables there are, and how they are written (lake.py).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow
+
+if TYPE_CHECKING:
+    from deltalake import DeltaTable
+
+Filter = tuple[str, str, Any]  # column, operator, value
+_Log = tuple[int, int, int]  # device, inode and time of change of a table's log folder
+
+KEPT = 64  # tables whose log stays read in this process: the lake has 35
+SETTLED_NS = 2_000_000_000  # file systems stamp changes with up to two seconds: a log that changed so recently may change again under one stamp
+
+_handles: OrderedDict[str, tuple[_Log, DeltaTable]] = OrderedDict()
+_guard = threading.Lock()
+
+
+def between(start: date | None, end: date | None) -> list[Filter]:
+    """Of the days from `start` to `end`, both included; None: no limit."""
+    limits = ((">=", start), ("<=", end))
+    return [("event_date", operator, day) for operator, day in limits if day]
+
+
+def opened(uri: str) -> DeltaTable:
+    """The newest version of a table, to read and not to write: the handle of the last call while the table's log folder is as it was then.
+
+    A read of some days is mostly the reading of the log (docs/adr/0001-lake.md). Only a local folder tells by its time of change that nothing was
+    committed; a table on an object store is opened each time.
+    """
+    from deltalake import DeltaTable
+
+    log = _log(uri)
+    with _guard:
+        kept = _handles.get(uri)
+        if kept and kept[0] == log:
+            _handles.move_to_end(uri)
+            return kept[1]
+    table = DeltaTable(uri)
+    if log and time.time_ns() - log[-1] > SETTLED_NS:
+        with _guard:
+            _handles[uri] = (log, table)
+            _handles.move_to_end(uri)
+            while len(_handles) > KEPT:
+                _handles.popitem(last=False)
+    return table
+
+
+def _log(uri: str) -> _Log | None:
+    """None: not a local folder, or there is none."""
+    if "://" in uri:
+        return None
+    try:
+        found = (Path(uri) / "_delta_log").stat()
+    except OSError:  # delta-rs says what is wrong
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
+
+
+def rows_of(table: DeltaTable, filters: Sequence[Filter], columns: list[str] | None = None) -> pyarrow.Table:
+    """The rows that pass all filters. `to_pyarrow_table` would set up every file of the table with its statistics first, nine times the CPU time
+    for one day of half a year (docs/adr/0001-lake.md)."""
+    from pyarrow.parquet import filters_to_expression
+
+    dataset = table.to_pyarrow_dataset(file_pruning_predicate=list(filters) or None)
+    return dataset.to_table(columns=columns, filter=filters_to_expression(list(filters)) if filters else None)
