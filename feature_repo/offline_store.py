@@ -1,13 +1,14 @@
 """Feast's DuckDB offline store over the lake's Delta tables.
 
 Feast reads Delta through a DuckDB extension that must be downloaded; this store lists the files of the current Delta version
-instead, and only those of the days that a retrieval can reach (entity timestamps less the longest TTL). Without that pruning
+instead, and only those of the days that a retrieval can reach (up to the longest TTL before each entity timestamp). Without that pruning
 a point-in-time join of the packed candidates would read every day ever published.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Literal
 
@@ -35,14 +36,19 @@ class LakeOfflineStoreConfig(DuckDBOfflineStoreConfig):
     type: Literal["feature_repo.offline_store.LakeOfflineStore"] = "feature_repo.offline_store.LakeOfflineStore"
 
 
-def _read(source: DataSource, _repo_path: str, first: date | None = None, last: date | None = None) -> ibis.Table:
+def _read(source: DataSource, _repo_path: str, days: Sequence[date] = ()) -> ibis.Table:
+    """`days`: whose files are needed; none: all."""
     table = opened(source.path)
-    filters = [("event_date", ">=", first.isoformat())] if first else []
-    filters += [("event_date", "<=", last.isoformat())] if last else []
-    files = (
-        table.file_uris(file_pruning_predicate=filters or None) or table.file_uris()[:1]
-    )  # nothing in reach: one file, whose rows the join rejects
-    return ibis.read_parquet(sorted(files), hive_partitioning=True)
+    filters = [("event_date", "in", [day.isoformat() for day in days])]
+    files = table.file_uris(file_pruning_predicate=filters if days else None)
+    # nothing in reach: one file, whose rows the join rejects
+    return ibis.read_parquet(sorted(files or table.file_uris()[:1]), hive_partitioning=True)
+
+
+def _in_reach(asked: pd.Series, ttl: timedelta) -> list[date]:
+    """The days whose rows features asked for at these times can be: from a TTL before each."""
+    days = {(moment - timedelta(days=back)).date() for moment in asked.unique() for back in range(ttl.days + 2)}
+    return sorted(days)
 
 
 def _refuse_write(*_: Any) -> None:
@@ -68,11 +74,9 @@ class LakeOfflineStore(DuckDBOfflineStore):
         full_feature_names: bool = False,
         filter_by_created_timestamp: bool = False,
     ) -> RetrievalJob:
-        first = last = None
+        days: Sequence[date] = ()
         if isinstance(entity_df, pd.DataFrame) and all(view.ttl for view in feature_views):
-            longest = max(view.ttl for view in feature_views)
-            first = (entity_df["event_timestamp"].min() - longest - timedelta(days=1)).date()
-            last = entity_df["event_timestamp"].max().date()
+            days = _in_reach(entity_df["event_timestamp"], max(view.ttl for view in feature_views))
         return get_historical_features_ibis(
             config=config,
             feature_views=feature_views,
@@ -81,7 +85,7 @@ class LakeOfflineStore(DuckDBOfflineStore):
             registry=registry,
             project=project,
             full_feature_names=full_feature_names,
-            data_source_reader=functools.partial(_read, first=first, last=last),
+            data_source_reader=functools.partial(_read, days=days),
             data_source_writer=_refuse_write,
             filter_by_created_timestamp=filter_by_created_timestamp,
         )

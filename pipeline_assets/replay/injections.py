@@ -37,10 +37,10 @@ def serving_faults(api: Api, faults: Collection[str]) -> Iterator[list[str]]:
             api.store_fault = acting[0]
             whole_again.callback(setattr, api, "store_fault", "")
         if "release_table_unreachable" in faults:
+            whole_again.callback(api.look_afresh)
             whole_again.enter_context(_away(Path(str(sa.make_url(get_settings().release_url).database))))
             acting.append(f"release_table_unreachable: the API found it {api.look_afresh()}")
         yield acting
-    api.look_afresh()
 
 
 @contextmanager

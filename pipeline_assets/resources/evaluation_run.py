@@ -28,7 +28,7 @@ from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.tracking import Tracking, Version
 from pipeline_assets.resources.training_data import (
     customer_ids,
-    read_week,
+    read_weeks,
     require_features,
     sellable_purchases,
     training_weeks,
@@ -65,10 +65,14 @@ def opponents(tracking: Tracking, run_id: str, weeks: Sequence[date]) -> Opponen
     return Opponents(champion, unseen or tuple(weeks[-1:]), not unseen)
 
 
-def week_facts(lake: Lake, day: date, settings: Settings, door: Door) -> Facts:
-    """What one week is judged with: targets of the customers with features, purchases before, and the catalogue."""
+def week_targets(lake: Lake, day: date, settings: Settings, door: Door) -> pd.DataFrame:
+    """What the customers with features bought in a week: distinct customer_id, product_id, with the amount paid."""
     targets = targets_of(window_purchases(lake, day, settings.training.horizon_days, door))
-    targets = targets[targets["customer_id"].isin(customer_ids(lake, day))].reset_index(drop=True)
+    return targets[targets["customer_id"].isin(customer_ids(lake, day))].reset_index(drop=True)
+
+
+def week_facts(lake: Lake, day: date, settings: Settings, targets: pd.DataFrame) -> Facts:
+    """What one week is judged with: its `targets`, purchases before, and the catalogue."""
     purchases = sellable_purchases(lake, settings.calendar.first_day, day, day)
     products = lake.read("warehouse/dim_products", None, day, _PRODUCT_COLUMNS).to_pandas()
     newest = products.sort_values("event_date").drop_duplicates("product_id", keep="last")
@@ -97,10 +101,11 @@ def judge_weeks(
 
     require_features(lake, days)
     boosters = {name: lightgbm.Booster(model_str=text) for name, text in models.items()}
-    store, weeks = features.apply(), []
-    for day in days:
-        facts = week_facts(lake, day, settings, door)
-        week = read_week(features, store, facts.customers, day)
+    targets = {day: week_targets(lake, day, settings, door) for day in days}
+    wanted = ((day, sorted(bought["customer_id"].unique())) for day, bought in targets.items())
+    weeks = []
+    for day, week in zip(days, read_weeks(features, features.apply(), wanted), strict=True):
+        facts = week_facts(lake, day, settings, targets[day])
         slates = {
             name: rank_customers(
                 booster,

@@ -5,7 +5,7 @@ Feast is imported inside the methods: it costs 6 CPU s.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from pipeline_assets.settings import get_settings
 if TYPE_CHECKING:
     from feast import FeatureStore
 
+_TIME = "event_timestamp"  # Feast's name for when features are asked for
 _OF_VIEW = {"customer": CUSTOMER_FEATURES[0], "customer_candidates": PAIR_FEATURES_BLOB}  # one value, for its time
 
 
@@ -36,6 +37,26 @@ def stamped(features: pyarrow.Table, day: date) -> pyarrow.Table:
     return features.append_column("feature_ts", ts).append_column(
         "event_date", pyarrow.array([day] * n, pyarrow.date32())
     )
+
+
+def _as_of(
+    store: FeatureStore, service: str, key: str, wanted: Mapping[date, Sequence[str]]
+) -> dict[date, pd.DataFrame]:
+    """Rows of a service for the ids of each day, indexed by them. A retrieval is 0.3 CPU s whatever it brings: Feast makes its SQL anew each time."""
+    keys = [
+        pd.DataFrame({key: pd.Series(list(ids), dtype="object"), _TIME: known_at(day)}) for day, ids in wanted.items()
+    ]
+    rows = (
+        store.get_historical_features(
+            entity_df=pd.concat(keys, ignore_index=True), features=store.get_feature_service(service)
+        )
+        .to_arrow()
+        .to_pandas()
+    )
+    return {
+        day: rows[rows[_TIME] == known_at(day)].drop(columns=_TIME).set_index(key).loc[list(ids)]
+        for day, ids in wanted.items()
+    }
 
 
 class FeatureStoreResource(dg.ConfigurableResource):
@@ -56,29 +77,20 @@ class FeatureStoreResource(dg.ConfigurableResource):
         store.apply([entities.customer, entities.product, *services.ALL])
         return store
 
-    def customers_as_of(self, store: FeatureStore, customer_ids: Sequence[str], day: date) -> pd.DataFrame:
-        """Point-in-time rows of service `ranker_online` at T = day + 1, 00:00 UTC.
+    def customers_as_of(self, store: FeatureStore, wanted: Mapping[date, Sequence[str]]) -> dict[date, pd.DataFrame]:
+        """Point-in-time rows of service `ranker_online` at T = day + 1, 00:00 UTC, of the customers of each day, all in one retrieval.
 
         Returns:
-            customer_id, CUSTOMER_FEATURES, candidate_ids, pair_features; one row per given id, in its order, nulls
+            Day -> customer_id, CUSTOMER_FEATURES, candidate_ids, pair_features; one row per given id, in its order, nulls
             where the store has nothing in reach.
         """
-        entity = pd.DataFrame(
-            {"customer_id": pd.Series(customer_ids, dtype="object"), "event_timestamp": known_at(day)}
-        )
-        service = store.get_feature_service("ranker_online")
-        rows = store.get_historical_features(entity_df=entity, features=service).to_arrow().to_pandas()
-        return rows.set_index("customer_id").loc[list(customer_ids)].reset_index()
+        found = _as_of(store, "ranker_online", "customer_id", wanted)
+        return {day: rows.reset_index() for day, rows in found.items()}
 
-    def products_as_of(
-        self, store: FeatureStore, product_ids: Sequence[str], day: date
-    ) -> tuple[list[str], np.ndarray]:
-        """Product features at T = day + 1: ids and a float32 matrix (n x PRODUCT_FEATURES), in the given order."""
-        entity = pd.DataFrame({"product_id": pd.Series(product_ids, dtype="object"), "event_timestamp": known_at(day)})
-        service = store.get_feature_service("product_matrix")
-        rows = store.get_historical_features(entity_df=entity, features=service).to_arrow().to_pandas()
-        rows = rows.set_index("product_id").loc[list(product_ids)]
-        return list(product_ids), rows[list(PRODUCT_FEATURES)].to_numpy(np.float32)
+    def products_as_of(self, store: FeatureStore, wanted: Mapping[date, Sequence[str]]) -> dict[date, np.ndarray]:
+        """Product features at T = day + 1: a float32 matrix (n x PRODUCT_FEATURES) per day, in the given order, all in one retrieval."""
+        found = _as_of(store, "product_matrix", "product_id", wanted)
+        return {day: rows[list(PRODUCT_FEATURES)].to_numpy(np.float32) for day, rows in found.items()}
 
     def publish_online(
         self, store: FeatureStore, customer: pd.DataFrame, candidates: pd.DataFrame, day: date

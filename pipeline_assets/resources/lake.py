@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,14 @@ class Commit:
     days: dict[date, DayContent]
     inputs: dict[str, int]
     erased: dict[date, DayContent]  # what these days held before, where a customer's rows went and nothing else changed
+
+
+@lru_cache(maxsize=8)
+def _statuses(lake: Lake, state: tuple[str, int], feed: str) -> dict[date, str]:
+    """Day -> status of its newest verdict; a training asks 48 times. `state`: id and version of the table."""
+    columns = ["event_date", "status", "recorded_at"]
+    rows = rows_of(lake._read(VERDICTS), [("feed", "=", feed)], columns).sort_by(columns[-1])
+    return dict(zip(rows["event_date"].to_pylist(), rows["status"].to_pylist(), strict=True))
 
 
 class Lake(dg.ConfigurableResource):
@@ -351,9 +360,9 @@ class Lake(dg.ConfigurableResource):
         """The status of each day's newest verdict: what most readers ask for, without all of it being read and parsed."""
         if not self.exists(VERDICTS):
             return {}
-        columns = ["event_date", "status", "recorded_at"]
-        table = rows_of(self._read(VERDICTS), [("feed", "=", feed), *between(start, end)], columns).sort_by(columns[-1])
-        return dict(zip(table["event_date"].to_pylist(), table["status"].to_pylist(), strict=True))
+        table = self._read(VERDICTS)
+        found = _statuses(self, (str(table.metadata().id), table.version()), feed)
+        return {day: status for day, status in found.items() if start <= day <= end}
 
     def passed_days(self, feeds: Iterable[str], start: date, end: date) -> list[date]:
         """Days on which every feed has a passed verdict, in order."""

@@ -115,22 +115,27 @@ class PipelineMetrics:
                     self.run_seconds.labels(job).set(record.end_time - record.start_time)
                     for step, seconds in _seconds_of_steps(instance, record.dagster_run.run_id).items():
                         self.step_seconds.labels(job, step).set(seconds)
-            going = dg.RunsFilter(job_name=job, statuses=[status.STARTING, status.STARTED, status.CANCELING])
-            starts = [record.start_time for record in instance.get_run_records(going) if record.start_time]
-            if starts:
-                self.oldest.labels(job).set(min(starts))
+        going = dg.RunsFilter(statuses=[status.STARTING, status.STARTED, status.CANCELING])
+        oldest: dict[str, float] = {}
+        for record in instance.get_run_records(going):
+            job, began = record.dagster_run.job_name, record.start_time
+            if began:
+                oldest[job] = min(began, oldest.get(job, began))
+        for job in oldest.keys() & {job.name for job in JOBS}:
+            self.oldest.labels(job).set(oldest[job])
 
     def _data(self, lake: Lake, newest: date) -> None:
         for feed in FEEDS:
-            verdicts = lake.verdicts(feed, newest - LOOK_BACK, newest)
-            if not verdicts:
+            statuses = lake.statuses(feed, newest - LOOK_BACK, newest)
+            if not statuses:
                 continue
-            last = verdicts[max(verdicts)]
-            passed = [day for day, verdict in verdicts.items() if verdict.status == "passed"]
+            day = max(statuses)
+            last = lake.verdicts(feed, day, day)[day]
+            passed = [day for day, status in statuses.items() if status == "passed"]
             lag = (newest - max(passed)).days if passed else LOOK_BACK.days
             self.day_lag.labels(feed).set(lag)
             self.passed.labels(feed).set(last.status == "passed")
-            self.blocked.labels(feed).set(len(verdicts) - len(passed))
+            self.blocked.labels(feed).set(len(statuses) - len(passed))
             for outcome in ("read", "valid", "quarantined"):
                 self.rows.labels(feed, outcome).set(getattr(last, f"rows_{outcome}"))
 

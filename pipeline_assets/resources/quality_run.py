@@ -81,8 +81,14 @@ def quality_of(
     )  # compared often: as objects of Python that takes twenty times as long
     purchases = bought.set_column(bought.schema.get_field_index("event_date"), "event_date", dates).to_pandas()
     promoted_on, promoted = _champion_summaries(lake)
-    content = {d: _content(frame, purchases, d, horizon, promoted_on) for d, frame in by_day.items()}
-    known = _remembered(lake, day, content, set(labels), horizon)
+    answered = _served(lake, first, day)
+    content, served_content = (
+        {d: _content(frame, purchases, d, horizon, promoted_on) for d, frame in lists.items()}
+        for lists in (by_day, answered)
+    )
+    before = _report_before(lake, day)
+    known = _remembered(before.get("history"), content, set(labels), horizon)
+    known_served = _remembered(before.get("served"), served_content, set(labels), horizon)
     fresh = {d: frame for d, frame in by_day.items() if d not in known}
     history = realised_quality(fresh, purchases, horizon, day, K, label_days=labels)
     complete = {d: fresh[d] for d in history.loc[history["maturity"] == "complete", "as_of"]}
@@ -94,12 +100,11 @@ def quality_of(
     }
     for name, by_date in figures_of.items():
         history[name] = [by_date.get(d, math.nan) for d in history["as_of"]]
-    history[CONTENT] = [content[d] for d in history["as_of"]]
-    kept = pd.DataFrame([{**row, "as_of": d, "labels_as_of": day} for d, row in known.items()])
-    parts = [part for part in (kept, history) if len(part)]
-    history = pd.concat(parts, ignore_index=True).sort_values("as_of", ignore_index=True) if parts else history
+    history = _with_known(history, content, known, day)
     baseline = {d: float(v) for d, v in zip(history["as_of"], history["baseline"], strict=True) if v > 0}
-    served = realised_quality(_served(lake, first, day), purchases, horizon, day, K, label_days=labels)
+    fresh_served = {d: frame for d, frame in answered.items() if d not in known_served}
+    served = realised_quality(fresh_served, purchases, horizon, day, K, label_days=labels)
+    served = _with_known(served, served_content, known_served, day)
     decision = quality_decision(history, baseline, policy)
     page = write_page(settings, "quality", day, quality_page(day, history, decision, served, YARDSTICK))
     figures = {
@@ -111,7 +116,8 @@ def quality_of(
         "verdict": decision.verdict,
         "reasons": list(decision.reasons),
         "figures": json.dumps(figures, sort_keys=True),
-        "history": history.to_json(orient="records", date_format="iso"),
+        "history": history.to_json(orient="records", date_format="iso", double_precision=15),
+        "served": served.to_json(orient="records", date_format="iso", double_precision=15),
         "html_path": str(page),
         "recorded_at": recorded_at,
     }
@@ -126,24 +132,36 @@ def _content(frame: pd.DataFrame, purchases: pd.DataFrame, day: date, horizon: i
     return f"{len(bought)} lines of {bought.sum():.2f}, {len(frame)} places, {promoted_on}"
 
 
+def _report_before(lake: Lake, day: date) -> dict[str, Any]:
+    """The row of the newest report before `day`; empty without one."""
+    before = [d for d in lake.days(QUALITY_TABLE) if d < day]
+    return dict(lake.read(QUALITY_TABLE, max(before), max(before)).to_pylist()[0]) if before else {}
+
+
 def _remembered(
-    lake: Lake, day: date, content: Mapping[date, str], labels: set[date], horizon: int
+    rows: str | None, content: Mapping[date, str], labels: set[date], horizon: int
 ) -> dict[date, dict[str, Any]]:
-    """Day -> its row in the newest report before `day`, where it was complete then and is of the same content now.
+    """Day -> its row in an earlier report's `rows`, where it was complete then and is of the same content now.
 
     Judging a day anew costs 3 CPU s on the sample, and a fortnight of them is looked at every day.
     """
-    before = [d for d in lake.days(QUALITY_TABLE) if d < day]
-    if not before:
-        return {}
-    (row,) = lake.read(QUALITY_TABLE, max(before), max(before), ["history"]).to_pylist()
     found = {}
-    for figures in json.loads(row["history"]):
+    for figures in json.loads(rows or "[]"):
         d = date.fromisoformat(figures["as_of"][:10])
         window = {d + timedelta(days=n) for n in range(1, horizon + 1)}
         if figures["maturity"] == "complete" and window <= labels and figures.get(CONTENT) == content.get(d):
             found[d] = {name: math.nan if value is None else value for name, value in figures.items()}
     return found
+
+
+def _with_known(
+    fresh: pd.DataFrame, content: Mapping[date, str], known: Mapping[date, Mapping[str, Any]], day: date
+) -> pd.DataFrame:
+    """Rows that were judged now and rows that are remembered, by day."""
+    fresh = fresh.assign(**{CONTENT: [content[d] for d in fresh["as_of"]]})
+    kept = pd.DataFrame([{**row, "as_of": d, "labels_as_of": day} for d, row in known.items()])
+    parts = [part for part in (kept, fresh) if len(part)]
+    return pd.concat(parts, ignore_index=True).sort_values("as_of", ignore_index=True) if parts else fresh
 
 
 def _yardstick(slates: dict[date, pd.DataFrame], purchases: pd.DataFrame) -> dict[date, pd.DataFrame]:

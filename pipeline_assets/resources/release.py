@@ -151,7 +151,7 @@ def build_bundle(
             wanted="at least one",
             fix=f"materialise features for {day}",
         )
-    _, matrix = features.products_as_of(store, table["product_id"].tolist(), day)
+    matrix = features.products_as_of(store, {day: table["product_id"].tolist()})[day]
     products = table[["product_id", "department", "category", "type", "brand"]].reset_index(drop=True)
     products[list(PRODUCT_FEATURES)] = matrix
     purchases = sellable_purchases(lake, settings.calendar.first_day, day, day)
@@ -159,7 +159,7 @@ def build_bundle(
     fallback = baselines.popularity(purchases, ["anyone"], day, top=top)[["rank", "product_id", "score"]]
     customers = customer_ids(lake, day)
     chosen = [customers[i] for i in np.linspace(0, len(customers) - 1, min(N_WARMUP, len(customers))).astype(int)]
-    rows = features.customers_as_of(store, chosen, day)
+    rows = features.customers_as_of(store, {day: chosen})[day]
     text = tracking.model_text(champion.run_id)
     contents = BundleContents(
         model_version=champion.version,
@@ -246,7 +246,7 @@ def _rank_all(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All candidates of every customer as of `day` that the rules do not bar, ranked by a bundle, and the top N of them under all rules: the
     columns of RECOMMENDATIONS."""
-    rows = features.customers_as_of(features.apply(), customer_ids(lake, day), day)
+    rows = features.customers_as_of(features.apply(), {day: customer_ids(lake, day)})[day]
     catalogue = Catalogue(list(bundle.rows), bundle.product_matrix)
     ranked = rank_customers(bundle.scorer, rows, catalogue, _ALL_CANDIDATES, settings.training.usable_threads)
     rules, today, top = settings.rules, day + timedelta(days=1), settings.serving.top

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from functools import lru_cache, partial
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -50,7 +51,7 @@ TRAINING_INPUTS = (
     "warehouse/dim_products",
     VERDICTS,
 )  # all that it is built from
-CUSTOMERS_AT_ONCE = 2_500  # whose features are read together: 65 MB as stored; a label week of the sample has 1,300
+CUSTOMERS_AT_ONCE = 2_500  # of one or more weeks, whose features are read together: 65 MB as stored; a label week of the sample has 1,300
 ROW_GROUP = 65_536  # examples that are written and read together: 21 MB as a matrix
 PURCHASE_COLUMNS = ["customer_id", "product_id", "order_id", "event_date", "quantity", "amount", "discount"]
 
@@ -80,9 +81,31 @@ def require_features(lake: Lake, days: Sequence[date]) -> None:
 
 def read_week(features: FeatureStoreResource, store: FeatureStore, customers: Sequence[str], day: date) -> Week:
     """Features of `customers` at the end of `day`, point-in-time through Feast."""
-    rows = features.customers_as_of(store, customers, day)
-    products = sorted({product for ids in rows["candidate_ids"] if ids is not None for product in ids})
-    return Week(day, rows, Catalogue(*features.products_as_of(store, products, day)))
+    return _read(features, store, {day: customers})[0]
+
+
+def read_weeks(
+    features: FeatureStoreResource, store: FeatureStore, wanted: Iterable[tuple[date, Sequence[str]]]
+) -> Iterator[Week]:
+    """`read_week` of each day and its customers, in this order; small weeks are read together."""
+    together: dict[date, Sequence[str]] = {}
+    for day, customers in wanted:
+        if together and (day in together or sum(map(len, together.values())) + len(customers) > CUSTOMERS_AT_ONCE):
+            yield from _read(features, store, together)
+            together = {}
+        together[day] = customers
+    if together:
+        yield from _read(features, store, together)
+
+
+def _read(features: FeatureStoreResource, store: FeatureStore, wanted: Mapping[date, Sequence[str]]) -> list[Week]:
+    rows = features.customers_as_of(store, wanted)
+    products = {
+        day: sorted({product for ids in frame["candidate_ids"] if ids is not None for product in ids})
+        for day, frame in rows.items()
+    }
+    matrices = features.products_as_of(store, products)
+    return [Week(day, rows[day], Catalogue(products[day], matrices[day])) for day in wanted]
 
 
 def sellable_purchases(lake: Lake, start: date, end: date, known_on: date) -> pd.DataFrame:
@@ -117,9 +140,15 @@ def is_one_of(column: pyarrow.ChunkedArray, values: Iterable[object]) -> pyarrow
 
 def sellable_products(lake: Lake, known_on: date) -> set[str]:
     """What may be recommended, as known on a day."""
-    products = _products(lake, lake.version("warehouse/dim_products"))
+    return set(_sellable(lake, lake.version("warehouse/dim_products"), known_on))
+
+
+@lru_cache(maxsize=2)
+def _sellable(lake: Lake, version: int, known_on: date) -> frozenset[str]:
+    """A week is asked for before and after its cut-off."""
+    products = _products(lake, version)
     newest = products[products["event_date"] <= known_on].drop_duplicates("product_id", keep="last")
-    return set(newest.loc[newest["is_sellable"], "product_id"])
+    return frozenset(newest.loc[newest["is_sellable"], "product_id"])
 
 
 @lru_cache(maxsize=1)
@@ -195,17 +224,26 @@ def write_training_set(
 
     Memory is that of one block, whatever the number of weeks and customers.
     """
-    require_features(lake, [*weeks.training, *weeks.early_stopping])
-    store = features.apply()
+    days = [*weeks.training, *weeks.early_stopping]
+    require_features(lake, days)
+    targets: dict[date, pd.DataFrame] = {}  # of the weeks whose features are being read
+
+    def wanted() -> Iterator[tuple[date, Sequence[str]]]:
+        for week in days:
+            targets[week] = targets_of(window_purchases(lake, week, chosen.horizon_days, door))
+            customers = sorted(set(customer_ids(lake, week)) & set(targets[week]["customer_id"]))
+            for start in range(0, max(len(customers), 1), CUSTOMERS_AT_ONCE):
+                yield week, customers[start : start + CUSTOMERS_AT_ONCE]
+
     positives = 0
-    for week in (*weeks.training, *weeks.early_stopping):
-        targets = targets_of(window_purchases(lake, week, chosen.horizon_days, door))
-        customers = sorted(set(customer_ids(lake, week)) & set(targets["customer_id"]))
-        blocks = (customers[start : start + CUSTOMERS_AT_ONCE] for start in range(0, len(customers), CUSTOMERS_AT_ONCE))
-        read = (read_week(features, store, block, week) for block in blocks)
+    for week, parts in groupby(read_weeks(features, features.apply(), wanted()), key=lambda each: each.day):
         rows = 0
         for part in label_week(
-            ((each.rows, each.catalogue) for each in read), targets, week, chosen.negative_share, chosen.seed
+            ((each.rows, each.catalogue) for each in parts),
+            targets.pop(week),
+            week,
+            chosen.negative_share,
+            chosen.seed,
         ):
             file.add(part.append_column("event_date", pyarrow.array([file.day] * len(part), pyarrow.date32())))
             rows += len(part)

@@ -6,6 +6,7 @@ Drift and skew of the online store on a whole shop are in e2e/test_closed_loop.p
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -260,3 +261,45 @@ def test_days_are_judged_once(lake: Lake, settings: Settings, monkeypatch: pytes
     report(DAY + timedelta(days=1))
     assert DAY - timedelta(days=7) in judged[2]
     assert DAY - timedelta(days=8) not in judged[2]
+
+
+def test_answers_are_judged_once(lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the API served is remembered as what was recommended is, until other answers of the day land."""
+    from pipeline_assets.resources import quality_run
+
+    def answer(day: date, customers: Sequence[str], products: Sequence[str]) -> None:
+        rows = [
+            {"customer_id": c, "product_ids": list(products), "ts": f"{day}T12:00:00+00:00", "event_date": day}
+            for c in customers
+        ]
+        lake.replace_days("monitoring/prediction_log", pyarrow.Table.from_pylist(rows), [day], "run")
+
+    judged: list[set[date]] = []
+    measure = quality_run.realised_quality
+
+    def watched(slates: Any, *rest: Any, **more: Any) -> Any:
+        judged.append(set(slates))
+        return measure(slates, *rest, **more)
+
+    def report(day: date) -> Any:
+        judged.clear()
+        return quality_of(lake, day, settings, POLICY, "run", Door(lake, "monitoring", "run", NOW, None), NOW)
+
+    old, new = DAY - timedelta(days=9), DAY - timedelta(days=7)
+    monkeypatch.setattr(quality_run, "realised_quality", watched)
+    answer(old, CUSTOMERS, ["p1"])
+    answer(new, CUSTOMERS, ["p2"])
+    first = report(DAY - timedelta(days=1))
+    assert judged[-1] == {old, new}
+    second = report(DAY)
+    assert judged[-1] == {new}  # its window was open the day before
+    assert list(second.served["as_of"]) == [old, new]
+    assert list(second.served["maturity"]) == ["complete", "complete"]
+    before = first.served["ndcg"].iloc[0]
+    assert second.served["ndcg"].iloc[0] == pytest.approx(before, rel=1e-12)
+    assert before > 0
+    answer(old, CUSTOMERS[:1], ["p9", "p1"])
+    lake.record_verdicts([Verdict("purchases", DAY + timedelta(days=1), "passed", 8, 8, 0)], "run", NOW)
+    third = report(DAY + timedelta(days=1))
+    assert judged[-1] == {old}
+    assert third.served["ndcg"].iloc[0] < before

@@ -102,7 +102,11 @@ def began(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Began:
     # training: everything up to the labels is real; what Feast would add to them is not needed to see which were read
     monkeypatch.setattr(training_data, "targets_of", labels)
     monkeypatch.setattr(FeatureStoreResource, "apply", lambda _: None)
-    monkeypatch.setattr(training_data, "read_week", lambda *_: SimpleNamespace(rows=None, catalogue=None))
+    monkeypatch.setattr(
+        training_data,
+        "read_weeks",
+        lambda _, __, wanted: (SimpleNamespace(day=day, rows=None, catalogue=None) for day, _ in wanted),
+    )
     monkeypatch.setattr(training_data, "label_week", lambda *_: [])
     return begun
 
