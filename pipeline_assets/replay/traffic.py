@@ -95,13 +95,16 @@ class Api:
                 thread.join()
 
     def follow(self) -> None:
-        """Look at the release table now, not at the next poll, and be ready for traffic.
+        """Look at the release table now, not at the next poll, and be ready for traffic; a night has passed, so the online store is asked again
+        that failed on the morning before.
 
         Raises:
             RunFailed: it does not become ready.
         """
         assert self._client is not None, "inside running()"
         self.service.releases.refresh()
+        while self.service.breaker.is_open:
+            time.sleep(0.05)
         for _ in range(READY_TRIES):
             ready = self._client.get("/readyz").json()
             if ready["ready"]:

@@ -22,7 +22,9 @@ Filter = tuple[str, str, Any]  # column, operator, value
 _Log = tuple[int, int, int]  # device, inode and time of change of a table's log folder
 
 KEPT = 64  # tables whose log stays read in this process: the lake has 35
-SETTLED_NS = 2_000_000_000  # file systems stamp changes with up to two seconds: a log that changed so recently may change again under one stamp
+# A log that changed so recently may change again under the same time of change: kernels stamp with their clock's tick, up to 10 ms apart, and
+# some file systems keep whole seconds only.
+SETTLED_NS, SETTLED_WHOLE_SECONDS_NS = 50_000_000, 2_000_000_000
 
 _handles: OrderedDict[str, tuple[_Log, DeltaTable]] = OrderedDict()
 _guard = threading.Lock()
@@ -49,13 +51,18 @@ def opened(uri: str) -> DeltaTable:
             _handles.move_to_end(uri)
             return kept[1]
     table = DeltaTable(uri)
-    if log and time.time_ns() - log[-1] > SETTLED_NS:
+    if log and _has_settled(log[-1]):
         with _guard:
             _handles[uri] = (log, table)
             _handles.move_to_end(uri)
             while len(_handles) > KEPT:
                 _handles.popitem(last=False)
     return table
+
+
+def _has_settled(changed_ns: int) -> bool:
+    wait = SETTLED_NS if changed_ns % 1_000_000_000 else SETTLED_WHOLE_SECONDS_NS
+    return time.time_ns() - changed_ns > wait
 
 
 def _log(uri: str) -> _Log | None:

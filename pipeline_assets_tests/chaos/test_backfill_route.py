@@ -70,6 +70,7 @@ def backfilled(shop: Shop, module: str) -> str:
     port, log = free_port(), shop.root / "dev.log"
     environment = {**shop.process_environment(), **tool_environment(load_settings(shop.environment))}
     command = [str(Path(sys.executable).with_name("dagster")), "dev", "-m", module, "-h", "127.0.0.1", "-p", str(port)]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored, and our children would
     with log.open("w") as output:
         server = subprocess.Popen(
             command, cwd=PROJECT_ROOT, env=environment, stdout=output, stderr=output, start_new_session=True

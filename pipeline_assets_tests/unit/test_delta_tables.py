@@ -49,9 +49,21 @@ def test_a_table_that_did_not_change_is_opened_once(lake: Lake) -> None:
     assert delta_tables.opened(lake.uri(TABLE)) is first
 
 
-def test_a_table_that_has_just_changed_is_opened_each_time(lake: Lake) -> None:
+def test_a_table_that_has_just_changed_is_opened_each_time(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its next commit may come under the same time of change."""
+    monkeypatch.setattr(delta_tables, "SETTLED_NS", HOUR_NS)
     assert delta_tables.opened(lake.uri(TABLE)) is not delta_tables.opened(lake.uri(TABLE))
+
+
+def test_whole_seconds_settle_later(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time of change without a fraction is of a file system that has none: another commit of that second has the same."""
+    monkeypatch.setattr(delta_tables, "SETTLED_WHOLE_SECONDS_NS", 2 * HOUR_NS)
+    log = Path(lake.uri(TABLE)) / "_delta_log"
+    whole = (log.stat().st_mtime_ns - HOUR_NS) // 1_000_000_000 * 1_000_000_000
+    os.utime(log, ns=(whole, whole))
+    assert delta_tables.opened(lake.uri(TABLE)) is not delta_tables.opened(lake.uri(TABLE))
+    os.utime(log, ns=(whole, whole + 1))
+    assert delta_tables.opened(lake.uri(TABLE)) is delta_tables.opened(lake.uri(TABLE))
 
 
 def test_own_commits_are_read(lake: Lake) -> None:
