@@ -180,7 +180,10 @@ def paired_errors(
 
 
 def quality_decision(
-    history: pd.DataFrame, baseline: float | Mapping[dt.date, float], policy: QualityPolicy
+    history: pd.DataFrame,
+    baseline: float | Mapping[dt.date, float],
+    policy: QualityPolicy,
+    baseline_error: float = 0.0,
 ) -> QualityDecision:
     """Judge the latest complete days of `realised_quality` against the champion's baseline.
 
@@ -190,6 +193,7 @@ def quality_decision(
         baseline: NDCG@k the champion was promoted with; better, D -> NDCG@k of a fixed comparison method on the same
             window, scaled to the champion's level at promotion: then a weak week of the calendar alarms nobody.
         policy: the limits.
+        baseline_error: standard error of the champion's level at promotion, relative to it: it was measured on a few weeks of customers, too.
 
     Returns:
         'degraded' when even the upper end of the interval is below baseline x (1 - max_relative_loss); 'ok' otherwise;
@@ -221,7 +225,7 @@ def quality_decision(
     # Windows of neighbouring days overlap, so their errors are taken as one: the mean has the mean standard error.
     error = float(judged[PAIRED_ERROR if is_paired and PAIRED_ERROR in judged else "ndcg_standard_error"].mean())
     calendar = 0.0 if is_paired else policy.calendar_sd_share * level
-    upper = value + policy.z * math.hypot(error, calendar)
+    upper = value + policy.z * math.hypot(error, calendar, baseline_error * level)
     limit = level * (1.0 - policy.max_relative_loss)
     reason = (
         f"NDCG {value:.4f} over {len(judged)} days to {judged[AS_OF].iloc[-1]} (upper end {upper:.4f}), "

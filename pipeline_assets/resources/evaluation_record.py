@@ -56,6 +56,7 @@ def lake_row(day: date, result: Evaluation) -> dict[str, Any]:
         "outcome": result.decision.outcome,
         "reasons": list(result.decision.reasons),
         "summaries": json.dumps(result.summaries, sort_keys=True),
+        "comparisons": result.decision.comparisons.to_json(orient="records", double_precision=15),
         "coverage": result.coverage,
         "customer_weeks": result.customer_weeks,
         "champion_version": result.champion_version or "",

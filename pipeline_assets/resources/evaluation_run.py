@@ -184,7 +184,8 @@ def evaluate(
     version = met.champion.version if met.champion else None
     result = Evaluation(run_id, decision, summaries, judged, evidence, version, path, card, report)
     log_evaluation(tracking, result, estimates[CHALLENGER])
-    lake.replace_days(EVALUATION_TABLE, pyarrow.Table.from_pylist([lake_row(day, result)]), [day], dagster_run_id)
+    row = pyarrow.Table.from_pylist([lake_row(day, result)])
+    lake.replace_days(EVALUATION_TABLE, row, [day], dagster_run_id, evolves=True)
     return result
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import pandas as pd
@@ -24,6 +25,9 @@ from pipeline_assets.monitoring.quality import (
 )
 from pipeline_assets.recommender import baselines
 from pipeline_assets.recommender.errors import NotEnoughData
+from pipeline_assets.recommender.evaluation_page import MODEL
+from pipeline_assets.recommender.promotion import GatePolicy
+from pipeline_assets.resources.evaluation_run import EVALUATION_TABLE
 from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.prediction_log_run import PREDICTION_LOG_TABLE
@@ -36,6 +40,9 @@ QUALITY_TABLE = "monitoring/quality_report"
 # the sample), TIFU-KNN's five times that.
 YARDSTICK = "decayed frequency"
 K = 10
+GATE_Z = NormalDist().inv_cdf(
+    0.5 + GatePolicy().confidence / 2
+)  # the gate's intervals are so many standard errors to each side
 CONTENT = "content"
 
 
@@ -80,7 +87,7 @@ def quality_of(
         pyarrow.timestamp("ns")
     )  # compared often: as objects of Python that takes twenty times as long
     purchases = bought.set_column(bought.schema.get_field_index("event_date"), "event_date", dates).to_pandas()
-    promoted_on, promoted = _champion_summaries(lake)
+    promoted_on, scale, scale_error = _champion_level(lake)
     answered = _served(lake, first, day)
     content, served_content = (
         {d: _content(frame, purchases, d, horizon, promoted_on) for d, frame in lists.items()}
@@ -92,7 +99,6 @@ def quality_of(
     fresh = {d: frame for d, frame in by_day.items() if d not in known}
     history = realised_quality(fresh, purchases, horizon, day, K, label_days=labels)
     complete = {d: fresh[d] for d in history.loc[history["maturity"] == "complete", "as_of"]}
-    scale = promoted["ranker"]["ndcg"] / promoted[YARDSTICK]["ndcg"]
     yardstick = _yardstick(complete, purchases)
     figures_of = {
         "baseline": _baseline(yardstick, purchases, horizon, day, labels, scale),
@@ -105,7 +111,7 @@ def quality_of(
     fresh_served = {d: frame for d, frame in answered.items() if d not in known_served}
     served = realised_quality(fresh_served, purchases, horizon, day, K, label_days=labels)
     served = _with_known(served, served_content, known_served, day)
-    decision = quality_decision(history, baseline, policy)
+    decision = quality_decision(history, baseline, policy, scale_error / scale)
     page = write_page(settings, "quality", day, quality_page(day, history, decision, served, YARDSTICK))
     figures = {
         "ndcg": decision.value if math.isfinite(decision.value) else None,
@@ -202,8 +208,8 @@ def _served(lake: Lake, first: date, day: date) -> dict[date, pd.DataFrame]:
     return {d: frame[["customer_id", "rank", "product_id"]] for d, frame in rows.groupby("event_date")}
 
 
-def _champion_summaries(lake: Lake) -> tuple[date, dict[str, dict[str, float]]]:
-    """The day on which the champion was promoted, and method -> measures of the evaluation that did it."""
+def _champion_level(lake: Lake) -> tuple[date, float, float]:
+    """The day on which the champion was promoted, how many times the yardstick's NDCG it had there, and the standard error of that."""
     promotions = lake.read("evaluation/promotion").to_pandas().sort_values("event_date")
     promoted = promotions[promotions["outcome"] == "promote"]
     if promoted.empty:
@@ -211,7 +217,12 @@ def _champion_summaries(lake: Lake) -> tuple[date, dict[str, dict[str, float]]]:
             "realised quality", found="no promoted model", wanted="a champion", fix="run the job `training` first"
         )
     day = promoted["event_date"].iloc[-1]
-    summaries: dict[str, dict[str, float]] = json.loads(
-        lake.read("evaluation/evaluation_report", day, day)["summaries"][0].as_py()
-    )
-    return day, summaries
+    (row,) = lake.read(EVALUATION_TABLE, day, day).to_pylist()
+    summaries = json.loads(row["summaries"])
+    scale = float(summaries[MODEL]["ndcg"] / summaries[YARDSTICK]["ndcg"])
+    bounds = [
+        each["relative_high"] - each["relative_low"]
+        for each in json.loads(row.get("comparisons") or "[]")  # an evaluation before 2026-11-30 has none
+        if (each["reference"], each["metric"]) == (YARDSTICK, "ndcg") and each["relative_high"] is not None
+    ]
+    return day, scale, (bounds[0] / 2 / GATE_Z if bounds else 0.0)

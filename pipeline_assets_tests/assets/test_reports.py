@@ -109,6 +109,25 @@ def test_bad_recommendations_turn_quality_red(lake: Lake, settings: Settings) ->
     assert (decision.kind, decision.trigger) == ("retrain", "quality")
 
 
+@pytest.mark.parametrize(("half_width", "verdict"), [(0.1, "degraded"), (0.5, "ok")])
+def test_what_the_champion_should_reach_is_known_as_well_as_it_was_measured(
+    lake: Lake, settings: Settings, half_width: float, verdict: str
+) -> None:
+    """Half of a perfect list is too little for a champion that was promoted with 1.0 +- 0.1 of the yardstick's NDCG, and may be noise with +- 0.5."""
+    recommend(lake, DAYS[:22], ["p1", "p9"])
+    interval = {"relative_low": -half_width, "relative_high": half_width}
+    comparisons = [
+        {"reference": "popularity", "metric": "ndcg", "relative_low": -9.0, "relative_high": 9.0},
+        {"reference": "decayed frequency", "metric": "revenue", "relative_low": -9.0, "relative_high": 9.0},
+        {"reference": "decayed frequency", "metric": "ndcg", **interval},
+    ]
+    summaries = json.dumps({"ranker": {"ndcg": 1.0}, "decayed frequency": {"ndcg": 1.0}})
+    day = DAY - timedelta(days=5)
+    rows = [{"event_date": day, "summaries": summaries, "comparisons": json.dumps(comparisons)}]
+    lake.replace_days("evaluation/evaluation_report", pyarrow.Table.from_pylist(rows), [day], "run", evolves=True)
+    assert reports(lake, settings) == GREEN | {"quality": verdict}
+
+
 def test_a_weak_week_of_the_calendar_is_not_degraded(lake: Lake, settings: Settings) -> None:
     """Half of what is bought is new to everybody: the yardstick of the same days falls as the recommendations do, and quality is ok."""
     rows = [

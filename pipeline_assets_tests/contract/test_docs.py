@@ -116,9 +116,10 @@ def cli_verbs() -> set[str]:
 
 
 def code(markdown: str) -> str:
-    """What a page sets in code: spans and blocks. Prose such as "make it" is not a command."""
+    """What a page sets in code: spans and blocks. Prose such as "make it" is not a command, nor are the words of an error."""
     fenced = [match[1] for match in re.finditer(r"^```\w*\n(.*?)^```", markdown, flags=re.MULTILINE | re.DOTALL)]
-    return "\n".join([*re.findall(r"`([^`\n]+)`", without_blocks(markdown)), *fenced])
+    spans = re.findall(r"`([^`\n]+)`", without_blocks(markdown))
+    return "\n".join([*(span for span in spans if "Fix: " not in span), *fenced])
 
 
 def unknown_verbs(text: str) -> list[str]:
