@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
@@ -123,10 +124,12 @@ def reads(meter: Meter) -> None:
 
 
 def opens(meter: Meter) -> None:
-    """A table of 99 commits, opened with a checkpoint every ten of them, as the lake has it, and with none."""
+    """A table of 99 commits, opened with a checkpoint every ten of them, as the lake has it, and with none; then again, while nothing is committed."""
+    import deltalake
     import pyarrow
 
     from pipeline_assets.resources import lake as lakes
+    from pipeline_assets.resources.delta_tables import SETTLED_NS, opened
 
     days = [date(2017, 1, 1) + timedelta(days=n) for n in range(99)]
     for name, configuration in (
@@ -142,7 +145,13 @@ def opens(meter: Meter) -> None:
                 noted["rows"] = len(days)
             with meter.part(f"opens of a table of {len(days)} commits, {name}") as noted:
                 for _ in range(READS):
-                    lake.version("days")
+                    deltalake.DeltaTable(lake.uri("days"))
+                noted["rows"] = READS
+            time.sleep(2 * SETTLED_NS / 1e9)
+            opened(lake.uri("days"))
+            with meter.part(f"opens of a table that was read and did not change, {name}") as noted:
+                for _ in range(READS):
+                    opened(lake.uri("days"))
                 noted["rows"] = READS
 
 

@@ -62,6 +62,17 @@ def enter(folder: Path, values: Mapping[str, Mapping[str, Any]], first: date) ->
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # dbt's log; the parent says how far it is
 
 
+def open_instance() -> dg.DagsterInstance:
+    """Dagster as configured, without files for what steps print: nobody reads them, and each run would start four processes to copy them."""
+    import dagster as dg
+    from dagster._core.instance.ref import InstanceRef
+
+    nothing = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+    return dg.DagsterInstance.from_ref(
+        InstanceRef.from_dir(os.environ["DAGSTER_HOME"], overrides={"compute_logs": nothing})
+    )
+
+
 class Stopwatch:
     """CPU seconds of this process and its children, and wall seconds, since it was made.
 
@@ -88,13 +99,11 @@ def _cpu_seconds() -> float:
 
 def prepare(day: date) -> Told:
     """Land and build everything up to `day`, and features of the weeks that a model as of it reads."""
-    import dagster as dg
-
     from pipeline_assets.loop import Loop
     from pipeline_assets.resources.training_data import training_cutoffs
 
     watch, settings = Stopwatch(), with_until(day)
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         loop = Loop(settings, instance, lambda line: None)
         loop.prepare(day, lambda lake: training_cutoffs(lake, day, settings))
     return watch.told([])
@@ -109,6 +118,11 @@ def land(days: Sequence[date]) -> list[Told]:
     Returns:
         One a day, the cost in equal parts.
     """
+    with open_instance() as instance:
+        return _landed(days, instance)
+
+
+def _landed(days: Sequence[date], instance: dg.DagsterInstance) -> list[Told]:
     from pipeline_assets.loop import Task, why_blocked
     from pipeline_assets.resources.lake import local_lake
     from pipeline_assets.resources.sources import build_source
@@ -130,14 +144,16 @@ def land(days: Sequence[date]) -> list[Told]:
     arrived = sorted(set(days) & set(source.arrived_days()))
     events += [event(day, "missing", "the day has not arrived") for day in days if day not in arrived]
     for group in groups(sorted({*late, *arrived}), len(late) + len(days)):
-        events += run_task(first, Task("ingest", f"{group[0]} to {group[-1]}", tuple(group)))
+        events += run_task(first, Task("ingest", f"{group[0]} to {group[-1]}", tuple(group)), instance)
     passed = lake.passed_days(FEEDS, first, last)
     events += [event(day, "blocked", why_blocked(lake, day)) for day in arrived if day not in passed]
     week = [first - timedelta(days=n) for n in range(7)]
     if features := sorted({*stale_features(lake, week), *passed}):
-        events += run_task(first, Task("features", f"up to {features[-1]}", tuple(features), is_each=True))
+        events += run_task(first, Task("features", f"up to {features[-1]}", tuple(features), is_each=True), instance)
     for group in groups(sorted({*passed} & lake.days("features/customer_product")), len(days)):
-        events += run_task(first, Task("first_days", f"drift, {group[0]} to {group[-1]}", tuple(group), (DRIFT,)))
+        events += run_task(
+            first, Task("first_days", f"drift, {group[0]} to {group[-1]}", tuple(group), (DRIFT,)), instance
+        )
     told = watch.told([])
     return [
         Told(tuple(e for e in events if e.day == day), told.cpu_seconds / len(days), told.wall_seconds / len(days))
@@ -145,8 +161,8 @@ def land(days: Sequence[date]) -> list[Told]:
     ]
 
 
-def run_task(day: date, task: Task, instance: dg.DagsterInstance | None = None) -> list[Event]:
-    """One Dagster run in this process; a failed one is an event, as it is an alert in production. `instance`: one that is open."""
+def run_task(day: date, task: Task, instance: dg.DagsterInstance) -> list[Event]:
+    """One Dagster run in this process; a failed one is an event, as it is an alert in production."""
     from pipeline_assets.loop import execute
 
     try:

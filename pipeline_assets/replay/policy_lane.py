@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 from pipeline_assets.replay.injections import process_faults, rolled_back, serving_faults
-from pipeline_assets.replay.lanes import DATA, Stopwatch, Told, run_task, share
+from pipeline_assets.replay.lanes import DATA, Stopwatch, Told, open_instance, run_task, share
 from pipeline_assets.replay.story import Event, Injected, Policy, days_of, event
 from pipeline_assets.settings import get_settings, with_until
 
@@ -34,6 +34,7 @@ RETRAINING: Mapping[Policy, tuple[str, ...]] = {  # the automation that a policy
 OF_DATA = ("new_day", "late_data")  # sensors of the data lane
 ONLINE = ("features/online_store", "deployment/bundle", "recommendations/daily", "recommendations/discover")
 RELEASE = ("deployment/release",)
+OF_MODELS = ("training/training_set", "training/model", "evaluation/evaluation_report", "evaluation/promotion")
 OWN_REPORTS = ("skew_report", "quality_report", "slo_report")
 REPORTS = ("drift_report", *OWN_REPORTS)  # the first is the data lane's
 MONITORS = tuple(
@@ -45,8 +46,6 @@ class Lane:
     """What a policy's process keeps between days: the API, the sensors' cursors, and what was told last."""
 
     def __init__(self, policy: Policy, faults: Sequence[Injected], requests: int, seed: int) -> None:
-        import dagster as dg
-
         from pipeline_assets.definitions import defs
         from pipeline_assets.serving.probe import children_from
         from pipeline_assets.serving.probe_server import ProbeServer
@@ -66,7 +65,7 @@ class Lane:
         listener = _AlertListener(self.alerts)
         logging.getLogger("pipeline_assets.alerts").addHandler(listener)
         # one instance and one repository for all days: Dagster keeps a weak reference to the instance that a repository was made under
-        self.instance: dg.DagsterInstance = self._open.enter_context(dg.DagsterInstance.get())
+        self.instance: dg.DagsterInstance = self._open.enter_context(open_instance())
         self.repository = defs.get_repository_def()
 
     def start_api(self) -> Api:
@@ -162,6 +161,7 @@ def serve(day: date) -> Told:
     events += _verdicts(lane, day)
     cursors = dict(lane.cursors)
     requests = _asked_for(lane, day)
+    unpublished = {"held", "run_failed"}
     if "double_trigger" in lane.faults_of(day):
         lane.cursors = cursors  # a second scheduler, that knows nothing of the first
         again = _asked_for(lane, day)
@@ -170,15 +170,24 @@ def serve(day: date) -> Told:
     for request in requests:
         reason = dict(request.tags or {}).get("reason", "")
         events.append(event(day, "run_requested", f"{request.job_name}: {reason or request.run_key}"))
-        events += lane.run(
-            day, Task(request.job_name, f"as of {request.partition_key}", (date.fromisoformat(request.partition_key),))
-        )
-        events += _decisions(day)
+        events += _started(lane, day, request, is_published=not unpublished & {each.kind for each in events})
     events += [
         event(day, "alert", f"{alert['severity']}: {alert['name']}: {alert['summary']}") for alert in lane.alerts
     ]
     lane.alerts.clear()
     return watch.told([*events, *_releases(lane, day)])
+
+
+def _started(lane: Lane, day: date, request: dg.RunRequest, is_published: bool) -> list[Event]:
+    """The run that was asked for. The morning's publication is the champion's: only another champion, or a morning without one, has something to publish."""
+    from pipeline_assets.loop import Task
+
+    job, days = str(request.job_name), (date.fromisoformat(str(request.partition_key)),)
+    events = lane.run(day, Task(job, f"train as of {days[0]}", days, OF_MODELS))
+    decisions = _decisions(day)
+    if not is_published or any(each.kind == "gate_promote" for each in decisions):
+        events += lane.run(day, Task(job, f"publish {days[0]}", days, ONLINE + RELEASE))
+    return events + decisions
 
 
 def _caught_up(lane: Lane, day: date) -> list[Event]:
