@@ -3,6 +3,7 @@
     PIPELINE_DATA_DIR=<a finished run> python -m benchmarks.alarms drift        # 2017-09-01 to 2017-11-12, the real report day by day
     PIPELINE_DATA_DIR=<a finished run> python -m benchmarks.alarms yardstick    # what the quality report's yardstick gains by listing what is not sold
     python -m benchmarks.alarms replay DIR [DIR …]                              # lanes of `pipeline-assets replay`: counts their verdicts
+    python -m benchmarks.alarms weekdays DIR                                    # what a lane's lists realised of the level they were promised, by weekday
 
 Drift is judged in a folder of its own, with links to the run's tables: nothing is written to the run. Days before --first are judged, too, because a
 verdict needs those of the weeks before. An alarm of a season is an alarm that is counted: nobody broke anything on these days.
@@ -14,6 +15,7 @@ import argparse
 import json
 import sys
 import tempfile
+from calendar import day_name
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -45,6 +47,11 @@ YARDSTICK_TEXT = (
     "NDCG@10 of decayed frequency in the week after, on all that was bought. Until 2026-11-24 the report let its yardstick list what is not sold,\n"
     "which a model may not. The gain is above the limit of 3 %: a healthy champion was degraded on all 11 days of July that a replay on a part of\n"
     "the customers could judge. The report now judges what is sold; how often it alarms since then has not been measured."
+)
+WEEKDAYS_TEXT = (
+    "Replay, lane {lane}, lists as of {first} to {last}. The level is the champion's gain over the yardstick in the evaluation that promoted it, and\n"
+    "evaluations judge weeks that begin on Monday, from lists as of Sunday. On that evening the promotions of the whole week are known; lists of later\n"
+    "days know less of the seven days after them, and the yardstick knows of no promotion on any day."
 )
 READ = ("validated", "warehouse", "ledger")
 REPORTS = {"drift_report": "drift", "skew_report": "skew", "quality_report": "degraded", "slo_report": "exhausted"}
@@ -110,12 +117,26 @@ def replayed(folders: Sequence[Path]) -> list[dict[str, Any]]:
     return found
 
 
+def weekdays(folder: Path, last: date) -> dict[str, Any]:
+    """Realised NDCG@10 over the level of the quality report, less 1: of the lists of each weekday that a lane published, windows ending by `last`."""
+    rows = local_lake(folder).read("monitoring/quality_report", date.min, last, ["event_date", "history"]).sort_by("event_date")  # fmt: skip
+    figures = [row for text in rows["history"].to_pylist() for row in json.loads(text) if row["maturity"] == "complete"]
+    newest = pd.DataFrame(figures).drop_duplicates("as_of", keep="last")
+    gain = newest["ndcg"] / newest["baseline"] - 1
+    weekday = pd.to_datetime(newest["as_of"]).dt.dayofweek
+    by_day = [
+        {"weekday": day_name[n], "lists": int((weekday == n).sum()), "gain": float(gain[weekday == n].mean())}
+        for n in sorted(weekday.unique(), key=lambda n: (n + 1) % 7)
+    ]
+    return {"lane": folder.name, "first": newest["as_of"].min()[:10], "last": newest["as_of"].max()[:10], "by_day": by_day}  # fmt: skip
+
+
 def page(found: dict[str, Any]) -> str:
     """Markdown."""
     lines = ["# Alarms while nothing is wrong", ""]
     lines += ["Written by `python -m benchmarks.alarms`. No fault was injected on any of these days.", ""]
     rows, reasons = [], []
-    for entry in [found["drift"]] * ("drift" in found) + found.get("replay", []):
+    for entry in [found[name] for name in ("drift",) if name in found] + found.get("replay", []):
         lane = f"replay, {entry['lane']}" if "lane" in entry else "sample"
         known = entry["days"] - entry["verdicts"].get("unknown", 0)
         share = f"{len(entry['alarms']) / known:.1%}" if known else "–"
@@ -140,6 +161,12 @@ def page(found: dict[str, Any]) -> str:
                 for e in found["yardstick"]
             ],
         )
+    if "weekdays" in found:
+        of = found["weekdays"]
+        title = "## What lists of each weekday realise of their level"
+        lines += [title, "", WEEKDAYS_TEXT.format(**of), ""]
+        rows = [[e["weekday"], e["lists"], f"{e['gain']:+.1%}"] for e in of["by_day"]]
+        lines += table(["lists as of", "days", "realised NDCG@10 over the level"], rows)
     lines += ["## Each alarm", "", *(reasons or ["None."]), ""]
     return "\n".join(lines)
 
@@ -147,7 +174,7 @@ def page(found: dict[str, Any]) -> str:
 def main() -> int:
     """Measure one part, and write the page of all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=["drift", "yardstick", "replay", "page"])
+    parser.add_argument("part", choices=["drift", "yardstick", "replay", "weekdays", "page"])
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--first", type=date.fromisoformat, default=FIRST)
     parser.add_argument(
@@ -162,6 +189,8 @@ def main() -> int:
         found["yardstick"] = yardstick(DAYS, options.last)
     elif options.part == "replay":
         found["replay"] = replayed(options.folders)
+    elif options.part == "weekdays":
+        found["weekdays"] = weekdays(options.folders[0], options.last)
     path.write_text(json.dumps(found, indent=1, default=str) + "\n")
     (RESULTS / "alarms.md").write_text(page(found))
     print(page(found))

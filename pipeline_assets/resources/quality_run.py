@@ -40,9 +40,8 @@ QUALITY_TABLE = "monitoring/quality_report"
 # the sample), TIFU-KNN's five times that.
 YARDSTICK = "decayed frequency"
 K = 10
-GATE_Z = NormalDist().inv_cdf(
-    0.5 + GatePolicy().confidence / 2
-)  # the gate's intervals are so many standard errors to each side
+# The gate's intervals are so many standard errors to each side.
+GATE_Z = NormalDist().inv_cdf(0.5 + GatePolicy().confidence / 2)
 CONTENT = "content"
 
 

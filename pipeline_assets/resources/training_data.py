@@ -232,7 +232,7 @@ def write_training_set(
         for week in days:
             targets[week] = targets_of(window_purchases(lake, week, chosen.horizon_days, door))
             customers = sorted(set(customer_ids(lake, week)) & set(targets[week]["customer_id"]))
-            for start in range(0, max(len(customers), 1), CUSTOMERS_AT_ONCE):
+            for start in range(0, len(customers), CUSTOMERS_AT_ONCE):
                 yield week, customers[start : start + CUSTOMERS_AT_ONCE]
 
     positives = 0
@@ -249,6 +249,13 @@ def write_training_set(
             rows += len(part)
             positives += int(part["label"].to_numpy().sum())
         log(f"week as of {week}: {rows} examples")
+    if targets:
+        raise NotEnoughData(
+            f"examples as of {min(targets)}",
+            found="no customer with features bought anything",
+            wanted="at least one",
+            fix="check the purchases of the window",
+        )
     return positives
 
 
