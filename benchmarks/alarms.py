@@ -3,7 +3,7 @@
     PIPELINE_DATA_DIR=<a finished run> python -m benchmarks.alarms drift        # 2017-09-01 to 2017-11-12, the real report day by day
     PIPELINE_DATA_DIR=<a finished run> python -m benchmarks.alarms yardstick    # what the quality report's yardstick gains by listing what is not sold
     python -m benchmarks.alarms replay DIR [DIR …]                              # lanes of `pipeline-assets replay`: counts their verdicts
-    python -m benchmarks.alarms weekdays DIR                                    # what a lane's lists realised of the level they were promised, by weekday
+    python -m benchmarks.alarms quality DIR                                     # what a lane's lists realised of the level that quality is judged by
 
 Drift is judged in a folder of its own, with links to the run's tables: nothing is written to the run. Days before --first are judged, too, because a
 verdict needs those of the weeks before. An alarm of a season is an alarm that is counted: nobody broke anything on these days.
@@ -27,7 +27,7 @@ import pandas as pd
 from benchmarks.report import table
 from benchmarks.scale import RESULTS
 from pipeline_assets.monitoring.drift import DriftPolicy
-from pipeline_assets.monitoring.quality import realised_quality
+from pipeline_assets.monitoring.quality import QualityPolicy, quality_decision, realised_quality
 from pipeline_assets.recommender.baselines import baseline_slates
 from pipeline_assets.resources.lake import Lake, local_lake
 from pipeline_assets.resources.monitoring_run import DRIFT_TABLE, drift_of
@@ -48,10 +48,10 @@ YARDSTICK_TEXT = (
     "which a model may not. The gain is above the limit of 3 %: a healthy champion was degraded on all 11 days of July that a replay on a part of\n"
     "the customers could judge. The report now judges what is sold; how often it alarms since then has not been measured."
 )
-WEEKDAYS_TEXT = (
-    "Replay, lane {lane}, lists as of {first} to {last}. The level is the champion's gain over the yardstick in the evaluation that promoted it, and\n"
-    "evaluations judge weeks that begin on Monday, from lists as of Sunday. On that evening the promotions of the whole week are known; lists of later\n"
-    "days know less of the seven days after them, and the yardstick knows of no promotion on any day."
+QUALITY_TEXT = (
+    "Replay with faults (results/replay.md), lane {lane}, lists as of {first} to {last}. The level is the champion's gain over the yardstick in the\n"
+    "evaluation that promoted it, and evaluations judge weeks that begin on Monday, from lists as of Sunday. On that evening the promotions of the whole\n"
+    "week are known; lists of later days know less of the seven days after them, and the yardstick knows of no promotion on any day."
 )
 READ = ("validated", "warehouse", "ledger")
 REPORTS = {"drift_report": "drift", "skew_report": "skew", "quality_report": "degraded", "slo_report": "exhausted"}
@@ -117,18 +117,29 @@ def replayed(folders: Sequence[Path]) -> list[dict[str, Any]]:
     return found
 
 
-def weekdays(folder: Path, last: date) -> dict[str, Any]:
-    """Realised NDCG@10 over the level of the quality report, less 1: of the lists of each weekday that a lane published, windows ending by `last`."""
-    rows = local_lake(folder).read("monitoring/quality_report", date.min, last, ["event_date", "history"]).sort_by("event_date")  # fmt: skip
-    figures = [row for text in rows["history"].to_pylist() for row in json.loads(text) if row["maturity"] == "complete"]
-    newest = pd.DataFrame(figures).drop_duplicates("as_of", keep="last")
-    gain = newest["ndcg"] / newest["baseline"] - 1
-    weekday = pd.to_datetime(newest["as_of"]).dt.dayofweek
+def realised(folder: Path, last: date) -> dict[str, Any]:
+    """Of a lane's quality reports up to `last`: the days with a verdict, those that were degraded, those that would be if the level had no error, and
+    by weekday what the lists realised over their level, less 1."""
+    rows = local_lake(folder).read("monitoring/quality_report", date.min, last, ["event_date", "verdict", "history"])
+    alarms, exact, judged = [], [], []
+    known = [row for row in rows.sort_by("event_date").to_pylist() if row["verdict"] != "unknown"]
+    for row in known:
+        history = pd.DataFrame(json.loads(row["history"]))
+        for name in ("as_of", "labels_as_of"):
+            history[name] = [date.fromisoformat(str(text)[:10]) for text in history[name]]
+        complete = history[(history["maturity"] == "complete") & (history["baseline"] > 0)]
+        level = dict(zip(complete["as_of"], complete["baseline"].astype(float), strict=True))
+        alarms += [str(row["event_date"])] * (row["verdict"] == "degraded")
+        exact += [str(row["event_date"])] * (quality_decision(history, level, QualityPolicy()).verdict == "degraded")
+        judged.append(complete)
+    newest = pd.concat(judged).drop_duplicates("as_of", keep="last")
+    gain, weekday = newest["ndcg"] / newest["baseline"] - 1, pd.to_datetime(newest["as_of"]).dt.dayofweek
     by_day = [
         {"weekday": day_name[n], "lists": int((weekday == n).sum()), "gain": float(gain[weekday == n].mean())}
         for n in sorted(weekday.unique(), key=lambda n: (n + 1) % 7)
     ]
-    return {"lane": folder.name, "first": newest["as_of"].min()[:10], "last": newest["as_of"].max()[:10], "by_day": by_day}  # fmt: skip
+    span = {"first": str(newest["as_of"].min()), "last": str(newest["as_of"].max())}
+    return {"lane": folder.name, **span, "days": len(known), "degraded": alarms, "without_error": exact, "by_day": by_day}  # fmt: skip
 
 
 def page(found: dict[str, Any]) -> str:
@@ -161,12 +172,15 @@ def page(found: dict[str, Any]) -> str:
                 for e in found["yardstick"]
             ],
         )
-    if "weekdays" in found:
-        of = found["weekdays"]
-        title = "## What lists of each weekday realise of their level"
-        lines += [title, "", WEEKDAYS_TEXT.format(**of), ""]
+    if "quality" in found:
+        of = found["quality"]
+        lines += ["## What lists realise of their level", "", QUALITY_TEXT.format(**of), ""]
+        for name, told in (("degraded", "degraded"), ("without_error", "if the level had no error")):
+            lines.append(
+                f"- {told}: {len(of[name])} of {of['days']} days with a verdict: {', '.join(of[name]) or 'none'}"
+            )
         rows = [[e["weekday"], e["lists"], f"{e['gain']:+.1%}"] for e in of["by_day"]]
-        lines += table(["lists as of", "days", "realised NDCG@10 over the level"], rows)
+        lines += ["", *table(["lists as of", "days", "realised NDCG@10 over the level"], rows)]
     lines += ["## Each alarm", "", *(reasons or ["None."]), ""]
     return "\n".join(lines)
 
@@ -174,7 +188,7 @@ def page(found: dict[str, Any]) -> str:
 def main() -> int:
     """Measure one part, and write the page of all."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=["drift", "yardstick", "replay", "weekdays", "page"])
+    parser.add_argument("part", choices=["drift", "yardstick", "replay", "quality", "page"])
     parser.add_argument("folders", nargs="*", type=Path)
     parser.add_argument("--first", type=date.fromisoformat, default=FIRST)
     parser.add_argument(
@@ -189,8 +203,8 @@ def main() -> int:
         found["yardstick"] = yardstick(DAYS, options.last)
     elif options.part == "replay":
         found["replay"] = replayed(options.folders)
-    elif options.part == "weekdays":
-        found["weekdays"] = weekdays(options.folders[0], options.last)
+    elif options.part == "quality":
+        found["quality"] = realised(options.folders[0], options.last)
     path.write_text(json.dumps(found, indent=1, default=str) + "\n")
     (RESULTS / "alarms.md").write_text(page(found))
     print(page(found))
