@@ -150,7 +150,7 @@ def skew_page(
     sections = [
         Section(
             "Features: the online store against the lake",
-            f"{features.rows:,} customers read back bit for bit."
+            f"{features.rows:,} rows, one for each candidate product of a sample of customers, read back bit for bit."
             if features
             else "Nothing could be compared: newer values are online.",
             tables={"": by_feature} if wrong else {},
