@@ -14,7 +14,8 @@ from pipeline_assets.replay.story import POLICIES, Event, days_of, ledger_digest
 
 TOLD = {  # kind of event -> row of the table
     "run_requested": "trainings that were asked for", "gate_promote": "promoted by the gate", "gate_reject": "rejected",
-    "gate_inconclusive": "inconclusive", "shadow": "rollouts", "full": "rolled out", "rolled_back": "rolled back",
+    "gate_inconclusive": "inconclusive", "gate_frozen": "held back, as an error budget is used up",
+    "shadow": "rollouts", "full": "rolled out", "rolled_back": "rolled back",
     "blocked": "blocked days", "held": "days without new lists", "run_failed": "failed runs", "alert": "alerts",
 }  # fmt: skip
 GOAL_MINUTES, GOAL_DAYS = 30, 184
@@ -84,7 +85,7 @@ def _costs(runs: Sequence[Mapping[str, Any]], lanes: Sequence[Lane], days: int) 
         pace = minutes * GOAL_DAYS / days
         verdict = "met" if pace <= GOAL_MINUTES else "**missed**"
         lines.append(
-            f"| {', '.join(run['policies'])} | {minutes:.0f} | {run['cpu_s']:,.0f} | {run['cpu_s'] / days:.1f} | {pace:.0f} ({verdict}) | "
+            f"| {', '.join(run['policies'])} | {minutes:.1f} | {run['cpu_s']:,.0f} | {run['cpu_s'] / days:.1f} | {pace:.1f} ({verdict}) | "
             f"`{run['commit']}` | {run['load_before'][0]} | {run['machine']['load'][0]} |"
         )
     return lines
