@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.recommender.errors import RunFailed
 from pipeline_assets.replay.story import Event, event
-from pipeline_assets.settings import with_data_dir, with_until, with_values
+from pipeline_assets.settings import get_settings, tool_environment, with_data_dir, with_until, with_values
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -69,7 +69,7 @@ def open_instance() -> dg.DagsterInstance:
 
     nothing = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
     return dg.DagsterInstance.from_ref(
-        InstanceRef.from_dir(os.environ["DAGSTER_HOME"], overrides={"compute_logs": nothing})
+        InstanceRef.from_dir(tool_environment(get_settings())["DAGSTER_HOME"], overrides={"compute_logs": nothing})
     )
 
 
