@@ -2,6 +2,7 @@
 
     python -m benchmarks.replay run --from 2017-07-01 --to 2017-12-31 --share 0.25 --out FOLDER [--policy weekly]
     python -m benchmarks.replay page FOLDER [FOLDER ...]           results/replay.{md,png} from finished ones that were asked the same
+    python -m benchmarks.replay remark FOLDER "held up by tests"   what a reader of its figures has to know, for the page
     python -m benchmarks.replay equal FOLDER OTHER                 which ledgers of two equal questions are equal
 
 Days of the holdout are read through its door, as everywhere; nothing is chosen by them.
@@ -86,6 +87,12 @@ def asked(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "question.json").read_text()))
 
 
+def remark(folder: Path, text: str) -> None:
+    """Keep what a reader of a run's figures has to know."""
+    path = folder / MEASURED
+    path.write_text(json.dumps({**json.loads(path.read_text()), "remark": text}, indent=1) + "\n")
+
+
 def write_page(folders: Sequence[Path]) -> None:
     """results/replay.md and replay.png, of one replay or of several with a policy each."""
     questions = [asked(folder) for folder in folders]
@@ -131,6 +138,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     new.add_argument("--out", type=Path, required=True)
     ways.add_parser("page").add_argument("folders", type=Path, nargs="+")
+    held = ways.add_parser("remark")
+    held.add_argument("folder", type=Path)
+    held.add_argument("text")
     both = ways.add_parser("equal")
     both.add_argument("folder", type=Path)
     both.add_argument("other", type=Path)
@@ -139,6 +149,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         policies = options.policies or list(POLICIES)
         run(options.first, options.last, options.share, options.customers, policies, options.out)
         write_page([options.out])
+    elif options.way == "remark":
+        remark(options.folder, options.text)
     elif options.way == "page":
         write_page(options.folders)
     else:

@@ -38,7 +38,7 @@ def page(question: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], lanes: 
     """Markdown: what was asked, what each policy earned and did, how the faults ended, what it cost.
 
     Args:
-        runs: what was measured of each command; a command has one policy or several.
+        runs: what was measured of each command; a command has one policy or several. `remark`: what a reader has to know of its figures.
     """
     first, last = (date.fromisoformat(question[name]) for name in ("first", "last"))
     measured = runs[0]
@@ -88,7 +88,8 @@ def _costs(runs: Sequence[Mapping[str, Any]], lanes: Sequence[Lane], days: int) 
             f"| {', '.join(run['policies'])} | {minutes:.1f} | {run['cpu_s']:,.0f} | {run['cpu_s'] / days:.1f} | {pace:.1f} ({verdict}) | "
             f"`{run['commit']}` | {run['load_before'][0]} | {run['machine']['load'][0]} |"
         )
-    return lines
+    remarks = [f"{', '.join(run['policies'])}: {run['remark']}." for run in runs if run.get("remark")]
+    return lines + ["", *remarks] * bool(remarks)
 
 
 def _policies(lanes: Sequence[Lane]) -> list[str]:

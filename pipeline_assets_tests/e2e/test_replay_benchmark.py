@@ -42,6 +42,17 @@ def test_policies_are_compared_by_week() -> None:
     )
 
 
+def test_a_remark_is_told() -> None:
+    """Of a command that was held up: its minutes are no measurement."""
+    text = page(
+        QUESTION,
+        [MEASURED, {**MEASURED, "policies": ["drift"], "remark": "held up by tests"}],
+        [lane("weekly", [0.2] * 14)],
+    )
+    assert "drift: held up by tests." in text
+    assert "weekly: " not in text.split("## What it cost")[1].split("| policies of")[1]
+
+
 def test_each_fault_has_its_ending() -> None:
     """One is told of, one leaves no trace in the ledger."""
     text = page(QUESTION, [MEASURED], [lane("weekly", [0.2] * 14)])
@@ -51,7 +62,10 @@ def test_each_fault_has_its_ending() -> None:
 
 @pytest.mark.parametrize(
     ("wall", "verdict"),
-    [(120.0, "| weekly | 2 | 140 | 10.0 | 26 (met) |"), (180.0, "| weekly | 3 | 140 | 10.0 | 39 (**missed**) |")],
+    [
+        (120.0, "| weekly | 2.0 | 140 | 10.0 | 26.3 (met) |"),
+        (180.0, "| weekly | 3.0 | 140 | 10.0 | 39.4 (**missed**) |"),
+    ],
 )
 def test_the_goal_is_for_six_months(wall: float, verdict: str) -> None:
     """Two minutes for 14 days are 26 for 184, three are 39; the goal is 30."""
@@ -62,8 +76,8 @@ def test_replays_of_a_policy_each_have_one_page() -> None:
     """A line of costs for each command; the policies are compared all the same."""
     runs = [MEASURED, {**MEASURED, "policies": ["drift"], "wall_s": 180.0, "commit": "def"}]
     text = page(QUESTION, runs, [lane("weekly", [0.2] * 14), lane("drift", [0.22] * 14)])
-    assert "| weekly | 2 |" in text
-    assert "| drift | 3 |" in text
+    assert "| weekly | 2.0 |" in text
+    assert "| drift | 3.0 |" in text
     assert "+10.00%, 2 : 0" in text
 
 
