@@ -1,7 +1,7 @@
 """Figures that single decisions rest on (docs/adr/0001, 0008, 0009, 0017): the cost of an event, of a short run, of opening a table and reading
 one day, of a canonical order, of a group's size.
 
-`python -m benchmarks.small` writes benchmarks/results/small.json and, through `benchmarks.report`, the page.
+`python -m benchmarks.small [--only NAME …]` writes benchmarks/results/small.json and, through `benchmarks.report`, the page.
 """
 
 from __future__ import annotations
@@ -238,6 +238,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("name", nargs="?", choices=tuple(SMALL))
     parser.add_argument("--core", type=int, help="the one core to use (default: any)")
+    parser.add_argument("--only", nargs="+", choices=tuple(SMALL), help="measure these, and keep the others' figures")
     options = parser.parse_args(arguments)
     if options.name:
         from pipeline_assets.cli import quiet
@@ -246,12 +247,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         SMALL[options.name](Meter(Path(os.environ["BENCH_METER"]) if "BENCH_METER" in os.environ else None))
         return 0
     runs = {}
-    for name in SMALL:
+    for name in options.only or SMALL:
         run = measure(["benchmarks.small", name], core=options.core)
         if run.returncode != 0:
             return 1
         runs[name] = asdict(run)
-    record("small", "now", {"commit": commit(), "machine": machine(), "runs": runs})
+    record("small", ", ".join(options.only or ["now"]), {"commit": commit(), "machine": machine(), "runs": runs})
     return 0
 
 
