@@ -110,7 +110,7 @@ def _text(at: Place, everything: Any, weeks: Any) -> str:
 def tuning(at: Place) -> dict[str, Any]:
     """A study of a few minutes on a few label weeks, its best model and the default's on the evaluation weeks."""
     from pipeline_assets.recommender.ranker import RankerParams
-    from pipeline_assets.resources.evaluation_run import week_targets
+    from pipeline_assets.resources.training_data import week_targets
     from pipeline_assets.resources.training_run import fit
     from pipeline_assets.resources.tuning_run import tuned_against_default
 
@@ -137,6 +137,7 @@ def tuning(at: Place) -> dict[str, Any]:
         "rounds": ROUNDS,
         "label_weeks": TUNED_WEEKS,
         "customer_weeks": sum(
-            week_targets(at.lake, day, at.settings, at.door)["customer_id"].nunique() for day in at.weeks.evaluation
+            week_targets(at.lake, day, at.settings.training.horizon_days, at.door)["customer_id"].nunique()
+            for day in at.weeks.evaluation
         ),
     }

@@ -34,6 +34,7 @@ RETRAINING: Mapping[Policy, tuple[str, ...]] = {  # the automation that a policy
 OF_DATA = ("new_day", "late_data")  # sensors of the data lane
 ONLINE = ("features/online_store", "deployment/bundle", "recommendations/daily", "recommendations/discover")
 RELEASE = ("deployment/release",)
+UNPUBLISHED = ("held", "run_failed")  # events of a morning whose publication did not take place
 OF_MODELS = ("training/training_set", "training/model", "evaluation/evaluation_report", "evaluation/promotion")
 OWN_REPORTS = ("skew_report", "quality_report", "slo_report")
 REPORTS = ("drift_report", *OWN_REPORTS)  # the first is the data lane's
@@ -161,7 +162,6 @@ def serve(day: date) -> Told:
     events += _verdicts(lane, day)
     cursors = dict(lane.cursors)
     requests = _asked_for(lane, day)
-    unpublished = {"held", "run_failed"}
     if "double_trigger" in lane.faults_of(day):
         lane.cursors = cursors  # a second scheduler, that knows nothing of the first
         again = _asked_for(lane, day)
@@ -170,7 +170,7 @@ def serve(day: date) -> Told:
     for request in requests:
         reason = dict(request.tags or {}).get("reason", "")
         events.append(event(day, "run_requested", f"{request.job_name}: {reason or request.run_key}"))
-        events += _started(lane, day, request, is_published=not unpublished & {each.kind for each in events})
+        events += _started(lane, day, request, is_published=not any(each.kind in UNPUBLISHED for each in events))
     events += [
         event(day, "alert", f"{alert['severity']}: {alert['name']}: {alert['summary']}") for alert in lane.alerts
     ]

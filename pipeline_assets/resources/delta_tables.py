@@ -5,11 +5,10 @@ Belongs here: handles, filters. Does not: which tables there are, and how they a
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +20,10 @@ if TYPE_CHECKING:
 Filter = tuple[str, str, Any]  # column, operator, value
 _Log = tuple[int, int, int]  # device, inode and time of change of a table's log folder
 
-KEPT = 64  # tables whose log stays read in this process: the lake has 35
+KEPT = 64  # handles of tables, or of states of them, that stay in this process
 # A log that changed so recently may change again under the same time of change: kernels stamp with their clock's tick, up to 10 ms apart, and
 # some file systems keep whole seconds only.
 SETTLED_NS, SETTLED_WHOLE_SECONDS_NS = 50_000_000, 2_000_000_000
-
-_handles: OrderedDict[str, tuple[_Log, DeltaTable]] = OrderedDict()
-_guard = threading.Lock()
 
 
 def between(start: date | None, end: date | None) -> list[Filter]:
@@ -45,19 +41,15 @@ def opened(uri: str) -> DeltaTable:
     from deltalake import DeltaTable
 
     log = _log(uri)
-    with _guard:
-        kept = _handles.get(uri)
-        if kept and kept[0] == log:
-            _handles.move_to_end(uri)
-            return kept[1]
-    table = DeltaTable(uri)
-    if log and _has_settled(log[-1]):
-        with _guard:
-            _handles[uri] = (log, table)
-            _handles.move_to_end(uri)
-            while len(_handles) > KEPT:
-                _handles.popitem(last=False)
-    return table
+    return _of(uri, log) if log and _has_settled(log[-1]) else DeltaTable(uri)
+
+
+@lru_cache(maxsize=KEPT)
+def _of(uri: str, log: _Log) -> DeltaTable:
+    """Opened after `log` was looked at: a commit in between is in the handle, and under another `log` the next time."""
+    from deltalake import DeltaTable
+
+    return DeltaTable(uri)
 
 
 def _has_settled(changed_ns: int) -> bool:

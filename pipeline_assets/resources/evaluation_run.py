@@ -19,7 +19,6 @@ from pipeline_assets.recommender.evaluation_page import evaluation_page, example
 from pipeline_assets.recommender.judging import CHALLENGER, CHAMPION, DISCOVER, Facts, Judged, join_weeks, judge_week
 from pipeline_assets.recommender.promotion import Decision, Evidence, GatePolicy, decide
 from pipeline_assets.recommender.ranker import rank_customers
-from pipeline_assets.recommender.training_set import targets_of
 from pipeline_assets.resources.candidate_sources import recall_by_source
 from pipeline_assets.resources.evaluation_record import Evaluation, card_of, lake_row, log_evaluation
 from pipeline_assets.resources.feature_store import FeatureStoreResource
@@ -27,12 +26,11 @@ from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.tracking import Tracking, Version
 from pipeline_assets.resources.training_data import (
-    customer_ids,
     read_weeks,
     require_features,
     sellable_purchases,
     training_weeks,
-    window_purchases,
+    week_targets,
 )
 from pipeline_assets.resources.training_run import model_run
 from pipeline_assets.settings import Settings
@@ -65,12 +63,6 @@ def opponents(tracking: Tracking, run_id: str, weeks: Sequence[date]) -> Opponen
     return Opponents(champion, unseen or tuple(weeks[-1:]), not unseen)
 
 
-def week_targets(lake: Lake, day: date, settings: Settings, door: Door) -> pd.DataFrame:
-    """What the customers with features bought in a week: distinct customer_id, product_id, with the amount paid."""
-    targets = targets_of(window_purchases(lake, day, settings.training.horizon_days, door))
-    return targets[targets["customer_id"].isin(customer_ids(lake, day))].reset_index(drop=True)
-
-
 def week_facts(lake: Lake, day: date, settings: Settings, targets: pd.DataFrame) -> Facts:
     """What one week is judged with: its `targets`, purchases before, and the catalogue."""
     purchases = sellable_purchases(lake, settings.calendar.first_day, day, day)
@@ -101,7 +93,7 @@ def judge_weeks(
 
     require_features(lake, days)
     boosters = {name: lightgbm.Booster(model_str=text) for name, text in models.items()}
-    targets = {day: week_targets(lake, day, settings, door) for day in days}
+    targets = {day: week_targets(lake, day, settings.training.horizon_days, door) for day in days}
     wanted = ((day, sorted(bought["customer_id"].unique())) for day, bought in targets.items())
     weeks = []
     for day, week in zip(days, read_weeks(features, features.apply(), wanted), strict=True):

@@ -42,7 +42,7 @@ def stamped(features: pyarrow.Table, day: date) -> pyarrow.Table:
 def _as_of(
     store: FeatureStore, service: str, key: str, wanted: Mapping[date, Sequence[str]]
 ) -> dict[date, pd.DataFrame]:
-    """Rows of a service for the ids of each day, indexed by them. A retrieval is 0.3 CPU s whatever it brings: Feast makes its SQL anew each time."""
+    """Rows of a service for the ids of each day, indexed by them. Feast makes its SQL anew for each retrieval, which is most of what a small one costs."""
     keys = [
         pd.DataFrame({key: pd.Series(list(ids), dtype="object"), _TIME: known_at(day)}) for day, ids in wanted.items()
     ]

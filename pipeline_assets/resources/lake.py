@@ -64,7 +64,7 @@ class Commit:
 
 @lru_cache(maxsize=8)
 def _statuses(lake: Lake, state: tuple[str, int], feed: str) -> dict[date, str]:
-    """Day -> status of its newest verdict; a training asks 48 times. `state`: id and version of the table."""
+    """Day -> status of its newest verdict; a training asks for the same days many times. `state`: id and version of the table."""
     columns = ["event_date", "status", "recorded_at"]
     rows = rows_of(lake._read(VERDICTS), [("feed", "=", feed)], columns).sort_by(columns[-1])
     return dict(zip(rows["event_date"].to_pylist(), rows["status"].to_pylist(), strict=True))

@@ -187,6 +187,12 @@ def customer_ids(lake: Lake, day: date) -> list[str]:
     return sorted(table["customer_id"].to_pylist())
 
 
+def week_targets(lake: Lake, day: date, horizon_days: int, door: Door) -> pd.DataFrame:
+    """What the customers with features bought in a week: distinct customer_id, product_id, with the amount paid."""
+    targets = targets_of(window_purchases(lake, day, horizon_days, door))
+    return targets[targets["customer_id"].isin(customer_ids(lake, day))].reset_index(drop=True)
+
+
 def training_weeks(lake: Lake, day: date, settings: Settings) -> Weeks:
     """The weeks of a training run as of `day`; weeks with a day that is not passed are left out (their labels are not complete)."""
     chosen, calendar = settings.training, settings.calendar

@@ -13,16 +13,14 @@ import pandas as pd
 
 from pipeline_assets.recommender.metrics import paired_bootstrap, per_customer_metrics, summarise
 from pipeline_assets.recommender.ranker import rank_customers
-from pipeline_assets.recommender.training_set import targets_of
 from pipeline_assets.resources.feature_store import FeatureStoreResource
 from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.training_data import (
-    customer_ids,
     read_week,
     require_features,
     sellable_purchases,
-    window_purchases,
+    week_targets,
 )
 from pipeline_assets.settings import Settings
 
@@ -78,9 +76,8 @@ def tuned_against_default(
     boosters = {"tuned": lightgbm.Booster(model_str=tuned), "default": lightgbm.Booster(model_str=default)}
     parts: dict[str, list[pd.DataFrame]] = {name: [] for name in boosters}
     for day in weeks:
-        targets = targets_of(window_purchases(lake, day, settings.training.horizon_days, door))
-        customers = sorted(set(targets["customer_id"]) & set(customer_ids(lake, day)))
-        targets = targets[targets["customer_id"].isin(customers)]
+        targets = week_targets(lake, day, settings.training.horizon_days, door)
+        customers = sorted(targets["customer_id"].unique())
         purchases = sellable_purchases(lake, settings.calendar.first_day, day, day)
         history = purchases[["customer_id", "product_id"]].drop_duplicates()
         week = read_week(features, store, customers, day)

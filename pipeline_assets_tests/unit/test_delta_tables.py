@@ -123,12 +123,15 @@ def test_the_control_that_ignores_the_log_reads_old_rows(lake: Lake, monkeypatch
     assert values(lake) == [1]
 
 
-def test_only_so_many_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(delta_tables, "KEPT", 2)
-    lakes = [Lake(root=str(tmp_path / str(n))) for n in range(3)]
-    for lake in lakes:
-        lake.replace_days(TABLE, rows(1), [DAY], "a run")
-        settle(lake)
-        delta_tables.opened(lake.uri(TABLE))
-    kept = [lake for lake in lakes if lake.uri(TABLE) in delta_tables._handles]
-    assert kept == lakes[1:]
+def test_only_so_many_are_kept(tmp_path: Path) -> None:
+    """The table that was opened longest ago is opened anew after as many others as are kept; the newest is not."""
+    lakes = [Lake(root=str(tmp_path / "0"))]
+    lakes[0].replace_days(TABLE, rows(1), [DAY], "a run")
+    settle(lakes[0])
+    for n in range(1, delta_tables.KEPT + 1):
+        shutil.copytree(lakes[0].uri(TABLE), tmp_path / str(n) / TABLE)
+        lakes.append(Lake(root=str(tmp_path / str(n))))
+        settle(lakes[n])
+    handles = [delta_tables.opened(lake.uri(TABLE)) for lake in lakes]
+    assert delta_tables.opened(lakes[-1].uri(TABLE)) is handles[-1]
+    assert delta_tables.opened(lakes[0].uri(TABLE)) is not handles[0]
