@@ -31,7 +31,10 @@ def build_defs(settings: Settings) -> dg.Definitions:
             "source": SourceResource(),
             "lake": local_lake(settings.data_dir),
             "warehouse": Warehouse(
-                project=str(PROJECT_ROOT / "dbt"), scratch=str(settings.data_dir / "dbt"), target=settings.dbt_target
+                project=str(PROJECT_ROOT / "dbt"),
+                scratch=str(settings.data_dir / "dbt"),
+                target=settings.dbt_target,
+                customer_share=settings.source.customer_share,
             ),
             "feature_store": FeatureStoreResource(),
             "mlflow": mlflow_run.configured({"tracking_uri": settings.mlflow_uri, "artifact_root": artifact_root}),

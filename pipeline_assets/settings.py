@@ -56,8 +56,8 @@ class SourceSettings(Section):
         default_factory=dict
     )  # sql: what the driver wants besides; no secrets
     customer_share: float = pydantic.Field(
-        1.0, gt=0, le=1
-    )  # for replays and trials: of the customers, those that are read
+        1.0, ge=0.0001, le=1
+    )  # for replays and trials: of the customers, those that marts and models are made of; what arrives is validated whole
     faults: dict[date, tuple[str, ...]] = pydantic.Field(
         default_factory=dict
     )  # for replays and game days: deliveries that go wrong on purpose (sources/faulty.py has the names)
@@ -352,13 +352,21 @@ def with_until(day: date) -> Settings:
     return get_settings()
 
 
+# What leaves the data folder: servers, keys of this shop, and people. Empty means in the folder, and nobody.
+_NOWHERE_ELSE: Mapping[str, Mapping[str, Any]] = {
+    "stores": {"mlflow_uri": "", "release_url": "", "feast_registry": "", "online_store": {}},
+    "events": {"url": ""},
+    "signing": {"key_file": None, "public_keys": []},
+    "alerts": {"webhook_url": "", "slack_url": "", "smtp_host": ""},
+}
+
+
 def with_data_dir(folder: Path) -> Settings:
-    """The settings of this process, and of those it starts, with everything that is written in `folder`."""
-    os.environ[f"{PREFIX}DATA_DIR"] = str(folder)
-    for place in ("PIPELINE_DAGSTER_STORAGE", "PIPELINE_WAREHOUSE_PATH"):
-        os.environ.pop(place, None)  # places in the folder before
-    get_settings.cache_clear()
-    return get_settings()
+    """The settings of this process, and of those it starts, with everything that is written in `folder`: no server is written to, nobody is told."""
+    os.environ |= {f"{PREFIX}DATA_DIR": str(folder), f"{PREFIX}PROFILE": "local", f"{PREFIX}DBT_TARGET": "duckdb"}
+    for place in ("DAGSTER_HOME", "PIPELINE_DAGSTER_STORAGE", "PIPELINE_WAREHOUSE_PATH"):
+        os.environ.pop(place, None)  # of the folder before
+    return with_values(_NOWHERE_ELSE)
 
 
 def with_values(sections: Mapping[str, Mapping[str, Any]]) -> Settings:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pyarrow
 
+from pipeline_assets.recommender.columns import CUSTOMER_ID
 from pipeline_assets.recommender.errors import ConfigurationError
 from pipeline_assets.schemas.feeds import FEEDS
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 SCHEMA = "warehouse"
 # DuckDB's own limit, for us and for dbt, who open one database in one process. 600 MB are no faster, at 400 the whole run stays near 1 GB.
 MEMORY = "400MB"
+PARTS = 10_000  # of the customers; a share is so many of them
 _BATCH = 100_000  # rows on their way to a server: 10 MB of text
 _SQL_TYPES = {
     "string": "varchar",
@@ -38,12 +40,16 @@ _SQL_TYPES = {
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What one build reads: the run's days, and of each feed an explicit list of files and the days in them that may be read."""
+    """What one build reads: the run's days, and of each feed an explicit list of files and the days in them that may be read.
+
+    `share`: of the customers, above 0, up to 1; the same ones on every day and in every feed. Rows without a customer all stay.
+    """
 
     first: date
     last: date
     files: dict[str, list[str]]
     days: dict[str, list[date]]
+    share: float = 1.0
 
 
 class Engine(Protocol):
@@ -75,7 +81,14 @@ def select_feed(feed: str, snapshot: Snapshot) -> str:
         typed = ", ".join(f"cast(null as {_SQL_TYPES[str(field.type)]}) as {field.name}" for field in schema)
         return f"select {typed} where false"
     return f"""select {columns} from read_parquet([{quoted(snapshot.files[feed])}], hive_partitioning = true,
-        hive_types = {{'event_date': date}}) where event_date in ({quoted(snapshot.days[feed], "date ")})"""
+        hive_types = {{'event_date': date}}) where event_date in ({quoted(snapshot.days[feed], "date ")}){_chosen(schema, snapshot.share)}"""
+
+
+def _chosen(schema: pyarrow.Schema, share: float) -> str:
+    """The condition that leaves a share of the customers: by a hash of their id, so that a smaller share is part of a larger one."""
+    if share >= 1 or CUSTOMER_ID not in schema.names:
+        return ""
+    return f" and ({CUSTOMER_ID} is null or md5_number_lower({CUSTOMER_ID}) % {PARTS} < {round(share * PARTS)})"
 
 
 @contextmanager

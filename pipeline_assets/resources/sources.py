@@ -27,7 +27,7 @@ def newest_complete_day(settings: Settings, now: datetime) -> date:
 
 
 def build_source(settings: Settings, now: datetime, spool: Path | None = None) -> Source:
-    """The connector of `settings.source.kind`, with the customers of `settings.source.customer_share` and the faults of `settings.source.faults`.
+    """The connector of `settings.source.kind`, with the faults of `settings.source.faults`.
 
     Args:
         spool: where files of many days are kept sorted (sources/spool.py); in the data folder if not given.
@@ -36,10 +36,6 @@ def build_source(settings: Settings, now: datetime, spool: Path | None = None) -
         ConfigurationError: the mapping file cannot be used, or a fault is not known.
     """
     source = _connector(settings, now, spool)
-    if settings.source.customer_share < 1:
-        from pipeline_assets.sources.thinned import ThinnedSource
-
-        source = ThinnedSource(source, settings.source.customer_share)
     if not settings.source.faults:
         return source
     from pipeline_assets.sources.faulty import FaultySource

@@ -69,12 +69,13 @@ class Published:
 
 
 class Warehouse(dg.ConfigurableResource):
-    """The dbt project and its target."""
+    """The dbt project and its target. `customer_share`: of the customers, those that marts, and all that follows from them, are made of."""
 
     project: str
     scratch: str
     target: str = "duckdb"
     build_rows: int = BUILD_ROWS
+    customer_share: float = 1.0
 
     def _runner(self) -> DbtProjectRunner:
         return DbtProjectRunner(Path(self.project), Path(self.scratch), self.target)
@@ -95,7 +96,7 @@ class Warehouse(dg.ConfigurableResource):
         versions = lake.versions(f"validated/{feed}" for feed in FEEDS)
         try:
             for group in _groups(days, _rows(lake), self.build_rows):
-                engine.prepare(snapshot(lake, group[0], group[-1], versions))
+                engine.prepare(snapshot(lake, group[0], group[-1], versions, self.customer_share))
                 results = runner.build("--exclude-resource-type", "unit_test", *selection)
                 published.add(results)
                 if bad := failed(results):
@@ -120,7 +121,7 @@ class Warehouse(dg.ConfigurableResource):
             engine.close()
 
 
-def snapshot(lake: Lake, first: date, last: date, versions: dict[str, int]) -> Snapshot:
+def snapshot(lake: Lake, first: date, last: date, versions: dict[str, int], share: float = 1.0) -> Snapshot:
     """Files and passed days of each feed: the window's, and for exposures also those that may still be valid in it."""
     early = {"exposures": first - timedelta(days=PROMOTION_DAYS)}
     start = {feed: early.get(feed, first) for feed in FEEDS}
@@ -129,6 +130,7 @@ def snapshot(lake: Lake, first: date, last: date, versions: dict[str, int]) -> S
         last,
         {feed: lake.files(f"validated/{feed}", start[feed], last, versions.get(f"validated/{feed}")) for feed in FEEDS},
         {feed: lake.passed_days([feed], start[feed], last) for feed in FEEDS},
+        share,
     )
 
 

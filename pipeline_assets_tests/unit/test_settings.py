@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from datetime import date
 from pathlib import Path
 
 import pytest
 
 from pipeline_assets.recommender.errors import ConfigurationError
-from pipeline_assets.settings import PROJECT_ROOT, Settings, load_settings, tool_environment
+from pipeline_assets.resources.alerts import LogSink, alerts_of
+from pipeline_assets.settings import (
+    PROJECT_ROOT,
+    Settings,
+    get_settings,
+    load_settings,
+    tool_environment,
+    with_data_dir,
+)
 
 SERVERS = {
     "PIPELINE_PROFILE": "production",
@@ -311,3 +320,35 @@ def test_stream_needs_an_address() -> None:
 def test_a_relative_data_folder_is_in_the_working_directory() -> None:
     """MLflow's and SQLite's addresses cannot be relative."""
     assert load_settings({"PIPELINE_DATA_DIR": "daten"}).data_dir == Path.cwd() / "daten"
+
+
+def test_another_data_folder_writes_to_no_server_and_tells_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A replay of a production shop: its registry, releases, stores, key, marts and people are not the replay's."""
+    ours = {
+        "PIPELINE_EVENTS__URL": "postgresql://db/events",
+        "PIPELINE_STORES__ONLINE_STORE": '{"type": "redis", "connection_string": "redis:6379"}',
+        "PIPELINE_SIGNING__KEY_FILE": "/run/keys/new.pem",
+        "PIPELINE_ALERTS__WEBHOOK_URL": "https://hooks/secret",
+        "PIPELINE_ALERTS__SLACK_URL": "https://slack/secret",
+        "PIPELINE_ALERTS__SMTP_HOST": "mail",
+        "PIPELINE_ALERTS__EMAIL_FROM": "a@shop",
+        "PIPELINE_ALERTS__EMAIL_TO": '["b@shop"]',
+        "PIPELINE_DBT_TARGET": "postgres",
+        "DAGSTER_HOME": "/opt/dagster",
+    }
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("PIPELINE_", "DAGSTER_"))}
+    monkeypatch.setattr(os, "environ", {**environ, **SERVERS, **ours})
+    get_settings.cache_clear()
+    try:
+        settings = with_data_dir(tmp_path)
+        assert os.environ["DAGSTER_HOME"] == str(PROJECT_ROOT)
+    finally:
+        get_settings.cache_clear()
+    embedded = load_settings({"PIPELINE_DATA_DIR": str(tmp_path)})
+    names = ("profile", "dbt_target", "mlflow_uri", "release_url", "events_url", "feast_registry", "online_store")
+    for name in (*names, "signing", "public_key_files"):
+        assert getattr(settings, name) == getattr(embedded, name), name
+    sinks = alerts_of(settings.alerts, tmp_path).sinks()
+    assert [type(sink) for sink in sinks] == [LogSink]

@@ -166,3 +166,19 @@ def test_dbts_own_unit_tests_pass(warehouse: Warehouse) -> None:
 def unit_tests_in(path: Path) -> list[str]:
     """Names under `unit_tests` of one file."""
     return [test["name"] for test in yaml.safe_load(path.read_text()).get("unit_tests", [])]
+
+
+def test_a_share_of_the_customers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half: c1, as its hash says, is in every mart and c2 in none; products and plans, which are of nobody, are whole. Validated rows stay."""
+    monkeypatch.setenv("PIPELINE_WAREHOUSE_PATH", str(tmp_path / "marts.duckdb"))
+    half = Warehouse(project=str(PROJECT_ROOT / "dbt"), scratch=str(tmp_path), customer_share=0.5)
+    lake = small_lake(tmp_path / "small")
+    published = build(half, lake, *DAYS)
+    customers = {
+        mart: set(lake.read(f"warehouse/{mart}", columns=["customer_id"])["customer_id"].to_pylist())
+        for mart in ("fct_purchases", "dim_customers", "fct_campaign_mailings")
+    }
+    assert customers == {"fct_purchases": {"c1"}, "dim_customers": {"c1"}, "fct_campaign_mailings": {"c1"}}
+    assert sum(content.rows for content in published.content["dim_products"].values()) == 2
+    assert sum(content.rows for content in published.content["fct_store_promotions"].values()) == 2
+    assert len(lake.read("validated/purchases")) == 4 * len(DAYS)
