@@ -1,6 +1,6 @@
 """A replay of the sample under three policies, with faults: how long it takes, what each policy's lists were worth, how each fault ended.
 
-    python -m benchmarks.replay run --from 2017-07-01 --to 2017-12-31 --share 0.25 --out FOLDER [--policy weekly]
+    python -m benchmarks.replay run --from 2017-07-01 --to 2017-12-31 --out FOLDER [--policy weekly]
     python -m benchmarks.replay page FOLDER [FOLDER ...]           results/replay.{md,png} from finished ones that were asked the same
     python -m benchmarks.replay remark FOLDER "held up by tests"   what a reader of its figures has to know, for the page
     python -m benchmarks.replay equal FOLDER OTHER                 which ledgers of two equal questions are equal
@@ -43,20 +43,26 @@ def faults_of(first: date, last: date) -> list[Injected]:
     return [fault for fault in found if fault.day <= last]
 
 
-def run(first: date, last: date, share: float, customers: int, policies: Sequence[str], out: Path) -> None:
-    """Replay the sample under some policies, each in a process of its own, and measure it."""
+def run(first: date, last: date, more: Sequence[str], policies: Sequence[str], out: Path) -> None:
+    """Replay the sample under some policies, each in a process of its own, and measure it.
+
+    Args:
+        more: options of the command that are not its defaults.
+    """
     command = [sys.executable, "-m", "pipeline_assets.cli", "replay", "--from", str(first), "--to", str(last)]
     command += [part for policy in policies for part in ("--policy", policy)]
     command += [part for fault in faults_of(first, last) for part in ("--fault", f"{fault.name}@{fault.day}")]
-    command += ["--share", str(share), "--customers", str(customers), "--out", str(out)]
+    command += [*more, "--out", str(out)]
     load, began = machine()["load"], time.monotonic()
     subprocess.run(command, check=True)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     measured = {"commit": commit(), "machine": machine(), "load_before": load, "wall_s": time.monotonic() - began}
+    question = asked(out)
     measured |= {
         "cpu_s": used.ru_utime + used.ru_stime,
-        "share": share,
-        "customers": customers,
+        "share": question["values"].get("source", {}).get("customer_share", 1.0),
+        "customers": question["requests"],
+        "options": list(more),
         "policies": list(policies),
     }
     (out / MEASURED).write_text(json.dumps(measured, indent=1) + "\n")
@@ -131,8 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     new = ways.add_parser("run")
     new.add_argument("--from", dest="first", type=date.fromisoformat, required=True)
     new.add_argument("--to", dest="last", type=date.fromisoformat, required=True)
-    new.add_argument("--share", type=float, default=1.0)
-    new.add_argument("--customers", type=int, default=40)
+    new.add_argument("--share", help="default: as the command has it")
     new.add_argument(
         "--policy", dest="policies", action="append", choices=list(POLICIES), help="default: all, side by side"
     )
@@ -147,7 +152,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.way == "run":
         policies = options.policies or list(POLICIES)
-        run(options.first, options.last, options.share, options.customers, policies, options.out)
+        more = ["--share", options.share] if options.share else []
+        run(options.first, options.last, more, policies, options.out)
         write_page([options.out])
     elif options.way == "remark":
         remark(options.folder, options.text)

@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline_assets.cli_models import progress
 from pipeline_assets.replay.story import POLICIES, SYSTEM_FAULTS, parse_fault
-from pipeline_assets.settings import get_settings
+from pipeline_assets.settings import Settings, get_settings
 from pipeline_assets.settings_rollout import RolloutSettings
 from pipeline_assets.sources.faulty import FAULTS
 
 # A replay trains up to once a week: models of few weeks are cheaper, for all policies alike. What that does to their comparison was not measured.
 LABEL_WEEKS = 8
+# What a day costs grows little below this many customers; six months of them take less than half an hour (benchmarks/results/replay.md).
+REPLAYED = 500
+ASKING = 40  # of them each morning: both arms of a canary have enough
 # A morning's requests come within seconds, so a stage is a morning. Latency is of this machine and hour, and would make the ledger depend on them.
 ROLLOUT: dict[str, Any] = {
     "stage_minutes": 0,
@@ -43,8 +46,9 @@ def replay(arguments: argparse.Namespace) -> int:
     days = f"{arguments.first}-{arguments.last}"
     folder = (arguments.out or settings.data_dir / "replays" / days).absolute()
     values: dict[str, dict[str, Any]] = {"training": {"label_weeks": arguments.label_weeks}, "rollout": ROLLOUT}
-    if arguments.share < 1:
-        values["source"] = {"customer_share": arguments.share}
+    share = arguments.share or _share(settings, arguments.first, say)
+    if share < 1:
+        values["source"] = {"customer_share": share}
     policies = tuple(dict.fromkeys(arguments.policy or ["weekly"]))
     faults = tuple(parse_fault(text) for text in arguments.fault)
     question = Question(arguments.first, arguments.last, policies, faults, arguments.customers, arguments.seed, values)
@@ -63,6 +67,19 @@ def replay(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _share(settings: Settings, first: date, say: Callable[[str], None]) -> float:
+    """The share that about `REPLAYED` of the customers are who were known before the first day; all where they are fewer, or nobody says who there is."""
+    from pipeline_assets.resources.sources import build_source
+    from pipeline_assets.schemas.feeds import FEEDS
+
+    source = build_source(settings, datetime.now(UTC))
+    days = [day for day in source.arrived_days() if day < first]
+    known = len(source.read(FEEDS["customers"], days)["customer_id"].unique()) if days else 0
+    share = min(1.0, float(f"{REPLAYED / known:.2g}")) if known else 1.0
+    say(f"{share:.2g} of {known:,} customers are replayed (--share 1: all of them)")
+    return share
+
+
 def add_verbs(verbs: Any, day: Callable[[str], date]) -> None:
     """The verb and its options."""
     verb = verbs.add_parser("replay", help="a past period again, day by day, with faults", description=replay.__doc__)
@@ -78,13 +95,12 @@ def add_verbs(verbs: Any, day: Callable[[str], date]) -> None:
     )
     verb.add_argument("--out", type=Path, help="a new folder (default: replays/FROM-TO in the data folder)")
     verb.add_argument(
-        "--customers", type=int, default=100, help="customers who ask the API each morning (default %(default)s)"
+        "--customers", type=int, default=ASKING, help="customers who ask the API each morning (default %(default)s)"
     )
     verb.add_argument(
         "--share",
         type=float,
-        default=1.0,
-        help="of the shop's customers, those that are replayed (default: all); fewer are faster, and differences less certain",
+        help=f"of the shop's customers, those that are replayed (default: about {REPLAYED} of them; 1: all); fewer are faster, and differences less certain",
     )
     verb.add_argument(
         "--label-weeks", type=int, default=LABEL_WEEKS, help="weeks a model is trained on (default %(default)s)"

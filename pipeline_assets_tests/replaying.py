@@ -38,12 +38,32 @@ OF_PROCESSES: Wanted = {
     "daemon_down@2017-03-20": ("caught_up", "2017-03-23", "2017-03-20"),
     "label_stream_stops@2017-03-24": ("held", "2017-03-26", "no features"),
 }
+# Of serving, of the machine and of people: each alone on its day, or with others that it does not touch.
+OF_SERVING: Wanted = {
+    "cold_start@2017-03-18": ("fault", "2017-03-18", "the first answer is ranked"),
+    "malformed_requests@2017-03-18": ("fault", "2017-03-18", "1 x 404, 1 x 413, 10 x 422"),
+    "gate_bypassed@2017-03-18": ("shadow", "2017-03-18", "version 2"),
+    "shadow_dead@2017-03-19": ("fault", "2017-03-19", "version 2 is on trial: 0 answers failed"),
+    "overload@2017-03-19": ("fault", "2017-03-19", "40 at once, 8 are let in: some told to come again, 0 failed"),
+    "killed_worker@2017-03-19": ("fault", "2017-03-19", "10 asked, 0 failed"),
+    "rollout_under_load@2017-03-20": ("fault", "2017-03-20", "many answers, 0 failed"),
+    "disk_full@2017-03-20": ("fault", "2017-03-20", "the run failed, with room the next one follows"),
+    "monitor_stops@2017-03-20": ("dead_man", "2017-03-21", "skew_report, quality_report, slo_report: nothing since 2017-03-19"),
+    "rollback_twice@2017-03-21": ("fault", "2017-03-21", "of 2017-03-21, then version 1 of 2017-03-20, then version 1 of 2017-03-21"),
+    "alert_storm@2017-03-21": ("fault", "2017-03-21", "1000 failures in an hour, 21 deliveries, 1001 in the log"),
+    "slow_bundle@2017-03-22": ("run_failed", "2017-03-22", "found # ms CPU; wanted at most 60 ms"),
+    "backfilled_twice@2017-03-23": ("fault", "2017-03-23", "82 days landed again twice in random order, 0 of 1518 days of tables changed"),
+    "restored_backup@2017-03-24": ("fault", "2017-03-24", "tables are the same, the audit log is whole, the bundle of 2017-03-24 loads"),
+    "erased_in_training@2017-03-24": ("fault", "2017-03-24", "after a training that was in progress, 0 places still name her"),
+}  # fmt: skip
+# Two weeks of a season, under policy drift: trained when the cool-down of a week lets it, refused on each other day.
+OF_A_SEASON: Wanted = {"retrain_loop@2017-03-19": ("decision_retrain", "2017-03-24", "drift on 2017-03-24")}
 
 
-def opened(root: Path) -> Shop:
-    """A shop whose days have arrived."""
-    shop = Shop(root)
-    shop.deliver(FIRST_DAY, date(2017, 3, 27))
+def opened(root: Path, last: date = date(2017, 3, 27), **more: str) -> Shop:
+    """A shop whose days have arrived; `more` settings."""
+    shop = Shop(root, more)
+    shop.deliver(FIRST_DAY, last)
     return shop
 
 

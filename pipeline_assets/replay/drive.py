@@ -25,7 +25,7 @@ from pipeline_assets.replay.story import Event, Injected, Policy, counts, data_f
 from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import local_lake
 from pipeline_assets.settings import Settings
-from pipeline_assets.sources.faulty import LATE_DAYS
+from pipeline_assets.sources.faulty import LATE_DAYS, require_possible
 from pipeline_assets.sources.landing import groups
 
 AHEAD = 7  # days that the data lane may begin ahead: both cores stay busy while a model is trained
@@ -75,6 +75,13 @@ def _lane(folder: Path, question: Question, stack: ExitStack) -> ProcessPoolExec
     return pool
 
 
+def _link_stream(shop: Path, data: Path) -> None:
+    """What a stream delivered is in the shop's lake: source.kind = stream reads it there."""
+    if (delivered := shop / "lake" / "stream").exists():
+        (data / "lake").mkdir(parents=True)
+        (data / "lake" / "stream").symlink_to(delivered, target_is_directory=True)
+
+
 def _barriers(faults: Sequence[Injected]) -> set[date]:
     """Days on which the past changes: nobody may still be reading it, or the ledger would depend on who was faster."""
     return {fault.day + timedelta(days=LATE_DAYS) for fault in faults if fault.name == "late_day"}
@@ -90,7 +97,7 @@ def replay(question: Question, folder: Path, settings: Settings, say: Callable[[
     """Run the period under every policy; `folder` has a lake per policy afterwards, the ledgers and the figures.
 
     Raises:
-        ConfigurationError: the folder has a replay already, or the period is empty.
+        ConfigurationError: the folder has a replay already, the period is empty, or a fault cannot happen on its day.
     """
     if question.last < question.first:
         raise ConfigurationError(
@@ -100,7 +107,9 @@ def replay(question: Question, folder: Path, settings: Settings, say: Callable[[
         raise ConfigurationError(
             "--out", found=f"{folder} is not empty", wanted="a new folder", fix="choose another, or remove it"
         )
+    require_possible(data_faults(question.faults), settings.calendar.time_zone)
     before = question.first - timedelta(days=1)
+    _link_stream(settings.data_dir, folder / lanes.DATA)
     told: dict[Policy, list[lanes.Told]] = {policy: [] for policy in question.policies}
     with ExitStack() as stack:
         data = _lane(folder / lanes.DATA, question, stack)
@@ -111,9 +120,11 @@ def replay(question: Question, folder: Path, settings: Settings, say: Callable[[
             pool.submit(policy_lane.open_lane, policy, question.faults, question.requests, question.seed).result()
         starting = {policy: pool.submit(policy_lane.first_model, before) for policy, pool in own.items()}
         landing: dict[date, Future[list[lanes.Told]]] = {}
+        backfills: dict[date, Future[lanes.Told]] = {}
         days = [question.first + timedelta(days=n) for n in range((question.last - question.first).days + 1)]
         barriers = _barriers(question.faults)
-        deliveries = _deliveries(days, {*data_faults(question.faults), *barriers})
+        again = {fault.day for fault in question.faults if fault.name == "backfilled_twice"}
+        deliveries = _deliveries(days, {*data_faults(question.faults), *barriers, *again})
         first_of = {day: delivery[0] for delivery in deliveries for day in delivery}
         waiting = list(deliveries)
 
@@ -124,6 +135,8 @@ def replay(question: Question, folder: Path, settings: Settings, say: Callable[[
             ):
                 arriving = waiting.pop(0)
                 landing[arriving[0]] = data.submit(lanes.land, arriving)
+                if arriving[0] in again:
+                    backfills[arriving[0]] = data.submit(lanes.backfill, arriving[0])
 
         go_ahead(before)
         for policy, future in starting.items():
@@ -132,6 +145,13 @@ def replay(question: Question, folder: Path, settings: Settings, say: Callable[[
         for day in days:
             go_ahead(day)
             landed = landing[first_of[day]].result()[(day - first_of[day]).days]
+            if day in backfills:
+                more = backfills[day].result()
+                landed = lanes.Told(
+                    (*landed.events, *more.events),
+                    landed.cpu_seconds + more.cpu_seconds,
+                    landed.wall_seconds + more.wall_seconds,
+                )
             serving = {policy: pool.submit(policy_lane.serve, day) for policy, pool in own.items()}
             for policy, future in serving.items():
                 done = future.result()

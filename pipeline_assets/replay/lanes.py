@@ -56,7 +56,7 @@ def enter(folder: Path, values: Mapping[str, Mapping[str, Any]], first: date) ->
     end_with_parent()
     quiet()
     with_data_dir(folder)
-    with_values(values)
+    with_values({**values, "calendar": {**values.get("calendar", {}), "clock": "replay"}})
     with_until(first)
     (folder / "dagster").mkdir(parents=True, exist_ok=True)
     sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115  # dbt's log; the parent says how far it is
@@ -120,6 +120,17 @@ def land(days: Sequence[date]) -> list[Told]:
     """
     with open_instance() as instance:
         return _landed(days, instance)
+
+
+def backfill(day: date) -> Told:
+    """The past is landed again on the evening of `day`: fault `backfilled_twice`."""
+    from pipeline_assets.replay.operations import landed_again
+
+    watch = Stopwatch()
+    with_until(day)
+    with open_instance() as instance:
+        events, told = landed_again(day, lambda task: run_task(day, task, instance))
+    return watch.told([*events, event(day, "fault", f"backfilled_twice: {told}")])
 
 
 def _landed(days: Sequence[date], instance: dg.DagsterInstance) -> list[Told]:

@@ -5,26 +5,25 @@ The sensors and the schedule are the real ones, ticked once a day with the daemo
 
 from __future__ import annotations
 
-import json
-import logging
 import re
+import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from pipeline_assets.replay.injections import process_faults, rolled_back, serving_faults
-from pipeline_assets.replay.lanes import DATA, Stopwatch, Told, open_instance, run_task, share
-from pipeline_assets.replay.story import Event, Injected, Policy, days_of, event
+from pipeline_assets.replay import operations
+from pipeline_assets.replay.injections import process_faults
+from pipeline_assets.replay.lane_state import Lane
+from pipeline_assets.replay.lanes import DATA, Told, share
+from pipeline_assets.replay.serving_faults import asked_without_end, serving_faults, tried_requests
+from pipeline_assets.replay.story import Event, Injected, Policy, event
+from pipeline_assets.replay.traffic import level_of, path_of
 from pipeline_assets.settings import get_settings, with_until
 
 if TYPE_CHECKING:
     import dagster as dg
 
-    from pipeline_assets.loop import Task
-    from pipeline_assets.replay.traffic import Api
-    from pipeline_assets.serving.rollout import RolloutState
 
 RETRAINING: Mapping[Policy, tuple[str, ...]] = {  # the automation that a policy switches on, beside what all have
     "weekly": ("weekly_training",),
@@ -36,76 +35,13 @@ ONLINE = ("features/online_store", "deployment/bundle", "recommendations/daily",
 RELEASE = ("deployment/release",)
 UNPUBLISHED = ("held", "run_failed")  # events of a morning whose publication did not take place
 OF_MODELS = ("training/training_set", "training/model", "evaluation/evaluation_report", "evaluation/promotion")
+SILENT_AFTER = timedelta(hours=26)  # as the alert ReportMissing has it (deploy/prometheus/rules/monitors.yml)
+CROWD_OF_A_ROLLOUT = 20  # answers while a day is published; four who ask all the time get hundreds
 OWN_REPORTS = ("skew_report", "quality_report", "slo_report")
 REPORTS = ("drift_report", *OWN_REPORTS)  # the first is the data lane's
 MONITORS = tuple(
     f"monitoring/{name}" for name in ("prediction_log", "impressions", *OWN_REPORTS, "retraining_decision")
 )
-
-
-class Lane:
-    """What a policy's process keeps between days: the API, the sensors' cursors, and what was told last."""
-
-    def __init__(self, policy: Policy, faults: Sequence[Injected], requests: int, seed: int) -> None:
-        from pipeline_assets.definitions import defs
-        from pipeline_assets.serving.probe import children_from
-        from pipeline_assets.serving.probe_server import ProbeServer
-
-        self.policy, self.faults, self.requests, self.seed = policy, faults, requests, seed
-        self.cursors: dict[str, str | None] = {}
-        self.requested: set[str] = set()  # run keys: a sensor that asks twice has one effect
-        self.verdicts: dict[str, str] = {}
-        self.missed: list[date] = []  # days that nobody looked at
-        self.releases = 0  # the newest row of the release table that was told
-        self.rollout: tuple[int, RolloutState] | None = None  # what was told of rollouts last
-        self.alerts: list[dict[str, Any]] = []
-        self._open = ExitStack()
-        self.probes = self._open.enter_context(ProbeServer())  # the release and the API ask a bundle each day
-        self._open.enter_context(children_from(self.probes))
-        self.api: Api | None = None
-        listener = _AlertListener(self.alerts)
-        logging.getLogger("pipeline_assets.alerts").addHandler(listener)
-        # one instance and one repository for all days: Dagster keeps a weak reference to the instance that a repository was made under
-        self.instance: dg.DagsterInstance = self._open.enter_context(open_instance())
-        self.repository = defs.get_repository_def()
-
-    def start_api(self) -> Api:
-        """The API, started once there is something to serve."""
-        from pipeline_assets.replay.traffic import Api
-
-        if self.api is None:
-            self.api = self._open.enter_context(Api(get_settings()).running())
-        return self.api
-
-    def close(self) -> None:
-        """Stop the API and the probes."""
-        self._open.close()
-
-    def watch(self) -> Stopwatch:
-        """From now on, with what probes cost beside this process."""
-        return Stopwatch(lambda: self.probes.cpu_seconds)
-
-    def run(self, day: date, task: Task) -> list[Event]:
-        """One Dagster run of this policy."""
-        return run_task(day, task, self.instance)
-
-    def faults_of(self, day: date) -> set[str]:
-        return {fault.name for fault in self.faults if fault.day == day}
-
-    def is_down(self, day: date) -> bool:
-        """Whether nobody looks on `day`: no run, no sensor."""
-        return any(fault.name == "daemon_down" and day in days_of(fault) for fault in self.faults)
-
-
-class _AlertListener(logging.Handler):
-    """Keeps what is sent through the alerts' door: its log line is its JSON."""
-
-    def __init__(self, kept: list[dict[str, Any]]) -> None:
-        super().__init__()
-        self._kept = kept
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._kept.append(json.loads(record.getMessage()))
 
 
 _lane: Lane | None = None  # of this process
@@ -146,23 +82,22 @@ def serve(day: date) -> Told:
     watch = lane.watch()
     with_until(day)
     share(get_settings().data_dir.parent / DATA, get_settings().data_dir)
-    if lane.is_down(day):
+    faults = lane.faults_of(day)
+    if lane.is_in("daemon_down", day):
         lane.missed.append(day)
         return watch.told([event(day, "fault", "daemon_down"), *_morning(lane, day)])
     events = _caught_up(lane, day) + _injected(lane, day)
-    with process_faults(lane.instance, lane.faults_of(day), Task("publish", f"build {day}", (day,), ONLINE)) as acting:
-        events += [event(day, "fault", told) for told in acting] + _published(lane, day)
-    events += _morning(lane, day)
-    if "rollback_in_rollout" in lane.faults_of(day):
-        events.append(event(day, "fault", f"rollback_in_rollout: {rolled_back()}"))
+    with process_faults(lane.instance, faults, Task("publish", f"build {day}", (day,), ONLINE)) as acting:
+        events += [event(day, "fault", told) for told in acting]
+        events += _published_under_load(lane, day) if "rollout_under_load" in faults else _published(lane, day)
+    events += _morning(lane, day) + _operations(lane, day)
     # a blocked day's run ends at its check: nothing downstream runs
     is_held = any((each.kind, each.day) == ("held", day) for each in events)
-    if not is_held:
-        events += lane.run(day, Task("publish", f"watch {day}", (day,), MONITORS))
+    events += _watched(lane, day, is_held)
     events += _verdicts(lane, day)
     cursors = dict(lane.cursors)
     requests = _asked_for(lane, day)
-    if "double_trigger" in lane.faults_of(day):
+    if "double_trigger" in faults:
         lane.cursors = cursors  # a second scheduler, that knows nothing of the first
         again = _asked_for(lane, day)
         events.append(event(day, "fault", f"double_trigger: {len(requests)} runs asked for, then {len(again)} more"))
@@ -176,6 +111,87 @@ def serve(day: date) -> Told:
     ]
     lane.alerts.clear()
     return watch.told([*events, *_releases(lane, day)])
+
+
+def _watched(lane: Lane, day: date, is_held: bool) -> list[Event]:
+    """The monitors' run of the day, after those of days that nobody watched; where they stand still, what the dead-man alert says."""
+    from pipeline_assets.loop import Task
+
+    if lane.is_in("monitor_stops", day):
+        lane.unwatched += [] if is_held else [day]
+        told = [event(day, "fault", "monitor_stops")]
+        written = _written(lane, day)
+        silent = [name for name, at in written.items() if day - at > SILENT_AFTER]
+        if silent:
+            told.append(
+                event(day, "dead_man", f"ReportMissing: {', '.join(silent)}: nothing since {min(written.values())}")
+            )
+        return told
+    events: list[Event] = []
+    days, lane.unwatched = [*lane.unwatched, *([] if is_held else [day])], []
+    for each in days:
+        events += lane.run(day, Task("publish", f"watch {each}", (each,), MONITORS))
+    return events + [event(day, "caught_up", f"watched {each}") for each in days if each != day]
+
+
+def _written(lane: Lane, day: date) -> dict[str, date]:
+    """The newest day of each of the policy's reports."""
+    from pipeline_assets.resources.lake import local_lake
+
+    lake = local_lake(get_settings().data_dir)
+    return {
+        name: max(each for each in days if each <= day)
+        for name in OWN_REPORTS
+        if (days := lake.days(f"monitoring/{name}"))
+    }
+
+
+def _published_under_load(lane: Lane, day: date) -> list[Event]:
+    """Publish while four customers ask without a pause, up to the new release's being taken up."""
+    api = lane.start_api()
+    with asked_without_end(api, _customers_of(day)[0]) as found:
+        events = _published(lane, day)
+        api.follow()
+    failed = sum(number for status, number in found.items() if status != 200)
+    asked = "many" if len(found) and sum(found.values()) > CROWD_OF_A_ROLLOUT else "few"
+    return [*events, event(day, "fault", f"rollout_under_load: {asked} answers, {failed} failed")]
+
+
+def _operations(lane: Lane, day: date) -> list[Event]:
+    """What people do after the morning's requests, where that is a fault of the day."""
+    faults, own, told = lane.faults_of(day), get_settings().data_dir, list[str]()
+    events: list[Event] = []
+    if "rollback_in_rollout" in faults:
+        told.append(f"rollback_in_rollout: {operations.rolled_back()}")
+    if "rollback_twice" in faults:
+        told.append(f"rollback_twice: {operations.rolled_back_twice()}")
+    if "backfilled_twice" in faults:
+        more, what = operations.published_again(day, lambda task: lane.run(day, task))
+        events += more
+        told.append(f"backfilled_twice: {what}")
+    if "alert_storm" in faults:
+        before = len(lane.alerts)
+        told.append(
+            f"alert_storm: {operations.alert_storm(day, own / f'storm-{day}.db')}, {len(lane.alerts) - before} in the log"
+        )
+        del lane.alerts[before:]
+    if faults & {"restored_backup", "erased_in_training"}:
+        copy = own.parent / f"{own.name}-restored-{day}"
+        what = operations.restored_backup(own.parent / DATA, own, day, copy)
+        told += [f"restored_backup: {what}"] if "restored_backup" in faults else []
+        if "erased_in_training" in faults:
+            what = operations.erased_in_training(copy / "own", _customers_of(day)[0], day)
+            told.append(f"erased_in_training: {what}")
+        shutil.rmtree(copy)
+    return events + [event(day, "fault", words) for words in told]
+
+
+def _customers_of(day: date) -> list[str]:
+    """Who of those that are replayed bought something on `day`, by id; nobody where it did not arrive or is blocked."""
+    from pipeline_assets.resources.lake import local_lake
+
+    lake = local_lake(get_settings().data_dir)
+    return sorted(set(lake.read("warehouse/fct_purchases", day, day, ["customer_id"])["customer_id"].to_pylist()))
 
 
 def _started(lane: Lane, day: date, request: dg.RunRequest, is_published: bool) -> list[Event]:
@@ -241,20 +257,24 @@ def _published(lane: Lane, day: date) -> list[Event]:
 
 def _morning(lane: Lane, day: date) -> list[Event]:
     """Requests of the customers who shop next, and what came back where it was not a personal list."""
-    from pipeline_assets.resources.lake import local_lake
-
+    faults, events = lane.faults_of(day), list[Event]()
+    customers = _customers_of(day)[: lane.requests]
+    if "cold_start" in faults:
+        lane.stop_api()
+        first = level_of(lane.start_api().client.get(path_of(customers[0])))
+        events.append(event(day, "fault", f"cold_start: the first answer is {first}"))
     api = lane.start_api()
     api.follow()
-    events = []
-    lake = local_lake(get_settings().data_dir)
-    known = sorted(set(lake.read("validated/purchases", day, day, ["customer_id"])["customer_id"].to_pylist()))
-    with serving_faults(api, lane.faults_of(day)) as acting:
-        found = api.morning(day, known[: lane.requests], lane.seed)
+    with serving_faults(api, faults) as acting:
+        found = api.morning(day, customers, lane.seed)
     for fault in acting:
         events.append(event(day, "fault", f"{fault}: {found['failed']} answers failed"))
     if set(found) - {"ranked", "popularity"}:
         told = ", ".join(f"{number} {name}" for name, number in sorted(found.items()))
         events.append(event(day, "answers", told, dict(sorted(found.items()))))
+    events += [event(day, "fault", told) for told in tried_requests(api, faults, customers)]
+    if "shadow_dead" in faults:
+        lane.stop_api()
     return events
 
 

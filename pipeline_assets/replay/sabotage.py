@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -16,7 +18,11 @@ from pipeline_assets.resources.lake import local_lake
 from pipeline_assets.resources.signing import signing_key, trusted
 from pipeline_assets.resources.tracking import CHAMPION, MODEL_FILE, MODEL_NAME, Tracking
 from pipeline_assets.resources.training_run import MODEL_TABLE
+from pipeline_assets.serving.probe import MAX_ANSWER_CPU_MS
 from pipeline_assets.settings import get_settings
+
+SLOWER = 4  # times what an answer may cost
+MEASURED = 64  # copies of a model that are timed, because one is too quick
 
 
 def reversed_scores(text: str) -> str:
@@ -85,9 +91,37 @@ def _flipped(model: bytes) -> bytes:
     return model[:middle] + bytes([model[middle] ^ 1]) + model[middle + 1 :]
 
 
-def _turned_lists(features: bytes) -> bytes:
-    lists = json.loads(features)
+def _turned_lists(blobs: Mapping[str, bytes]) -> bytes:
+    lists = json.loads(blobs["features.json"])
     return json.dumps({**lists, "pair": lists["pair"][::-1]}).encode()
+
+
+def _slowed(blobs: Mapping[str, bytes]) -> bytes:
+    """The model and copies of its trees that add nothing: the same answers, for `SLOWER` times what one may cost on this machine."""
+    text = re.sub(r"^tree_sizes=.*\n", "", blobs["model.txt"].decode(), flags=re.MULTILINE)
+    before, _, after = text.partition("end of trees")
+    silent = _leaves(before[before.index("Tree=0") :], "0")
+    candidates = max(len(asked["candidate_ids"]) for asked in json.loads(blobs["warmup.json"])["requests"])
+
+    def longer(copies: int) -> str:
+        return f"{before}{silent * copies}end of trees{after}"
+
+    of_one = (_cpu_seconds(longer(MEASURED), candidates) - _cpu_seconds(longer(0), candidates)) / MEASURED
+    return longer(math.ceil(SLOWER * MAX_ANSWER_CPU_MS / 1e3 / of_one)).encode()
+
+
+def _cpu_seconds(text: str, rows: int) -> float:
+    """What an answer about so many candidates costs, best of five."""
+    import lightgbm
+    import numpy as np
+
+    booster, best = lightgbm.Booster(model_str=text), math.inf
+    asked = np.random.default_rng(rows).uniform(0, 100, (rows, booster.num_feature())).astype(np.float32)
+    for _ in range(5):
+        start = time.process_time()
+        booster.predict(asked, num_threads=1)
+        best = min(best, time.process_time() - start)
+    return best
 
 
 # Fault -> the file of the bundle and what becomes of it. Those that are signed again pass signature and digests: only asking them shows it.
@@ -95,10 +129,11 @@ _DAMAGED: Mapping[str, Callable[[bytes], bytes]] = {
     "truncated_bundle": lambda model: model[: len(model) // 2],
     "bit_flipped_bundle": _flipped,
 }
-_FORGED: Mapping[str, tuple[str, Callable[[bytes], bytes]]] = {
+_FORGED: Mapping[str, tuple[str, Callable[[Mapping[str, bytes]], bytes]]] = {
     "wrong_schema_bundle": ("features.json", _turned_lists),
-    "nan_scores_bundle": ("model.txt", lambda model: _leaves(model.decode(), "nan").encode()),
-    "constant_scores_bundle": ("model.txt", lambda model: _leaves(model.decode(), "0").encode()),
+    "nan_scores_bundle": ("model.txt", lambda blobs: _leaves(blobs["model.txt"].decode(), "nan").encode()),
+    "constant_scores_bundle": ("model.txt", lambda blobs: _leaves(blobs["model.txt"].decode(), "0").encode()),
+    "slow_bundle": ("model.txt", _slowed),
 }
 BUNDLE_FAULTS = (*_DAMAGED, *_FORGED)
 
@@ -115,7 +150,7 @@ def spoil_bundle(day: date, fault: str) -> str:
     manifest, blobs = read(place, trusted(settings))
     # without the compiled model, which would go on scoring as before
     blobs = {file: blob for file, blob in blobs.items() if not COMPILED.fullmatch(file)}
-    blobs[name] = changed(blobs[name])
+    blobs[name] = changed(blobs)
     shutil.rmtree(place)
     forged = make_manifest(manifest.model_version, manifest.as_of, manifest.created_at, blobs)
     publish(place, forged, blobs, signing_key(settings))

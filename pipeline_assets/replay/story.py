@@ -21,6 +21,7 @@ LONGEST = 600  # characters of an event's words
 _ID = re.compile(
     r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b|\b(?=[0-9a-f]*[0-9])[0-9a-f]{8,}\b"
 )  # runs, digests, keys
+_MILLISECONDS = re.compile(r"\b\d+(?:\.\d+)? ms CPU\b")  # of this machine and hour
 _PLACE = re.compile(r"/(?:[\w.#@%-]+/)+[\w.#@%-]+")  # a file: its name stays
 Policy = Literal["weekly", "drift", "never"]
 POLICIES: Mapping[Policy, str] = {
@@ -38,18 +39,35 @@ SYSTEM_FAULTS: Mapping[str, str] = {
     "wrong_schema_bundle": f"the day's bundle lists its features in another order, signed: {REFUSED}",
     "nan_scores_bundle": f"the day's model scores no numbers, signed: {REFUSED}",
     "constant_scores_bundle": f"the day's model scores everything alike, signed: {REFUSED}",
+    "slow_bundle": f"the day's model takes ten times as long as is allowed, signed: {REFUSED}",
     "online_store_down": "the API answers from last night's lists, flagged",
     "online_store_slow": "the API waits as long as an answer may take, then answers from last night's lists, flagged",
     "online_store_stale": "the API does not rank features of a month ago: last night's lists, flagged",
     "release_table_unreachable": "the API goes on with the release that it has; no answer fails",
+    "cold_start": "the API is started anew: it listens when it is warm, and its first answer is a personal one",
+    "malformed_requests": "requests that make no sense: each gets a 4xx, none a 5xx",
+    "overload": "five times as many requests as are let in come at once: each is answered, or gets 429 with Retry-After",
+    "killed_worker": "one of two server processes is killed: the other one answers everybody",
+    "rollout_under_load": "the day's release is built, recorded and taken up while four ask without a pause: no answer fails",
+    "shadow_dead": "the thread of the shadow ends: no answer fails or waits",
     "killed_run": "the run that publishes the day is killed: it is reported as failed, the next one publishes the day",
+    "disk_full": "no file can be written while the day is published: the run fails, and with room the day is published",
     "database_locked": "the run waits until the database of runs can be written, and publishes the day",
     "double_trigger": "a second scheduler asks again for what the first one asked for: one effect",
     "daemon_down": "nothing is published or watched for three days, the API goes on; then each of them once, in order",
     "label_stream_stops": "three days do not arrive: nothing is published from them, their quality is unknown",
+    "monitor_stops": "nothing watches for three days: the dead-man alert rings, and each day is watched later",
+    "alert_storm": "a thousand failures in an hour: as many alerts as an hour may have, and one that says there are more",
+    "retrain_loop": "a season for two weeks, drift each day: with policy drift one training a week, the cool-down refuses the others",
+    "backfilled_twice": "the last 90 days are landed again in random order, twice, and published: the same tables, no online value goes back",
     "rollback_in_rollout": "a person rolls back the model on trial: its rollout ends, what was live stays",
+    "rollback_twice": "a person goes back to the model before, and back again: what was live is live",
+    "restored_backup": "a backup is taken and restored at another place: the same tables and lists, the audit log is whole",
+    "erased_in_training": "in that copy a customer is erased during a training: one after the other, and nothing names her",
 }
-DOWN_DAYS = 3  # of daemon_down and label_stream_stops
+# Faults that go on for some days: how many.
+LASTING: Mapping[str, int] = {"daemon_down": 3, "label_stream_stops": 3, "monitor_stops": 3, "retrain_loop": 14}
+_OF_SOURCE = {"label_stream_stops": "missing_day", "retrain_loop": "season"}  # what the source does on each of them
 
 
 @dataclass(frozen=True)
@@ -83,19 +101,16 @@ def parse_fault(text: str) -> Injected:
 
 def days_of(fault: Injected) -> tuple[date, ...]:
     """The days on which a fault acts: its own, or those until somebody is up again."""
-    lasting = DOWN_DAYS if fault.name in ("daemon_down", "label_stream_stops") else 1
-    return tuple(fault.day + timedelta(days=n) for n in range(lasting))
+    return tuple(fault.day + timedelta(days=n) for n in range(LASTING.get(fault.name, 1)))
 
 
 def data_faults(faults: Iterable[Injected]) -> dict[date, tuple[str, ...]]:
     """The faults that the source makes, by day: the setting `source.faults`."""
     found: dict[date, tuple[str, ...]] = {}
     for fault in faults:
-        if fault.name == "label_stream_stops":
-            for day in days_of(fault):
-                found[day] = (*found.get(day, ()), "missing_day")
-        elif fault.name in FAULTS:
-            found[fault.day] = (*found.get(fault.day, ()), fault.name)
+        name = _OF_SOURCE.get(fault.name, fault.name)
+        for day in days_of(fault) if name in FAULTS else ():
+            found[day] = (*found.get(day, ()), name)
     return found
 
 
@@ -116,8 +131,9 @@ class Event:
 
 
 def event(day: date, kind: str, text: str, facts: Mapping[str, Any] | None = None) -> Event:
-    """An event whose words are the same in an equal replay: one line, without places and without ids that chance gives."""
-    plain = _PLACE.sub(lambda found: found[0].rpartition("/")[2], _ID.sub("#", " ".join(text.split())))
+    """An event whose words are the same in an equal replay: one line, without places, ids that chance gives and times of this machine."""
+    plain = _MILLISECONDS.sub("# ms CPU", _ID.sub("#", " ".join(text.split())))
+    plain = _PLACE.sub(lambda found: found[0].rpartition("/")[2], plain)
     return Event(day, kind, plain[:LONGEST], facts or {})
 
 

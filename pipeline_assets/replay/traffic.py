@@ -31,14 +31,28 @@ STALE = timedelta(days=30)  # before any bundle that may still be live
 READY_TRIES = 20  # each waits for the online store as long as an answer may; opening it takes seconds on a busy machine
 
 
+def path_of(customer_id: str) -> str:
+    """Where the list of a customer is."""
+    return f"/v1/customers/{customer_id}/recommendations"
+
+
+def level_of(response: httpx.Response) -> str:
+    """What an answer is: `ranked`, `batch`, `popularity`, or `failed`."""
+    if response.status_code != 200:
+        return "failed"
+    level = str(response.json()["fallback_level"])
+    return "ranked" if level == "none" else level
+
+
 class _Store:
-    """An online store that can be taken down, slowed down, and set back."""
+    """An online store that can be taken down, slowed down, held up, and set back."""
 
     def __init__(self, store: OnlineFeatures, api: Api) -> None:
         self._store, self._api = store, api
 
     def read(self, customer_id: str) -> CustomerFeatures | None:
         fault = self._api.store_fault
+        time.sleep(self._api.hold_seconds)
         if fault == "online_store_down":
             raise ConnectionError("fault online_store_down: the online store does not answer")
         if fault == "online_store_slow":
@@ -57,6 +71,7 @@ class Api:
         from pipeline_assets.serving.app import create_app
 
         self.store_fault = ""  # one of STORE_FAULTS while it acts
+        self.hold_seconds = 0.0  # that each read waits
         config = config_from(settings)
 
         def connect(names: Sequence[str]) -> OnlineFeatures:
@@ -64,6 +79,12 @@ class Api:
 
         self.app = create_app(config, connect=connect)
         self._client: httpx.Client | None = None
+
+    @property
+    def client(self) -> httpx.Client:
+        """Asks it; threads may share it."""
+        assert self._client is not None, "inside running()"
+        return self._client
 
     @property
     def service(self) -> Service:
@@ -101,12 +122,11 @@ class Api:
         Raises:
             RunFailed: it does not become ready.
         """
-        assert self._client is not None, "inside running()"
         self.service.releases.refresh()
         while self.service.breaker.is_open:
             time.sleep(0.05)
         for _ in range(READY_TRIES):
-            ready = self._client.get("/readyz").json()
+            ready = self.client.get("/readyz").json()
             if ready["ready"]:
                 return
         raise RunFailed(
@@ -131,18 +151,12 @@ class Api:
         Returns:
             Answers by what they were: `ranked`, `batch`, `popularity`, `failed`.
         """
-        assert self._client is not None, "inside running()"
         random = np.random.default_rng([seed, day.toordinal()])
-        paths = [f"/v1/customers/{customer}/recommendations" for customer in customers]
+        paths = [path_of(customer) for customer in customers]
         if (day + timedelta(days=1)).weekday() == 0:
-            paths += ["/v1/customers/nobody-knows-me/recommendations", "/v1/recommendations"]
+            paths += [path_of("nobody-knows-me"), "/v1/recommendations"]
         found: Counter[str] = Counter()
         for place in random.permutation(len(paths)):
-            response = self._client.get(paths[int(place)])
-            if response.status_code != 200:
-                found["failed"] += 1
-                continue
-            body = response.json()
-            found["ranked" if body["fallback_level"] == "none" else body["fallback_level"]] += 1
+            found[level_of(self.client.get(paths[int(place)]))] += 1
         self.service.log.flush()  # the monitors read its files
         return found

@@ -6,9 +6,11 @@ Only days with a fault are touched. A fault changes the same rows each time, bec
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime, time, timedelta
+from itertools import count
+from zoneinfo import ZoneInfo
 
 import pyarrow
 
@@ -30,6 +32,29 @@ def _as_new_events(rows: str, suffix: str) -> str:
     return f"select * exclude (copy) replace (event_id || '-{suffix}-' || copy as event_id) from ({rows})"
 
 
+# Nine more of each line of the department that sells second best (of the best one where there is only one).
+_SEASONAL = """select delivered.*, copy from delivered join known using (product_id), range(9) as r (copy) where department = (
+    select department from (
+        select department, count(*) as n from delivered join known using (product_id) where department is not null
+        group by department order by n desc, department limit 2) order by n, department desc limit 1)"""
+# A tenth of the purchases in the first second of the shop's day, a tenth in its last one, and a tenth at each of the moments around two o'clock
+# where clocks are changed. Counted in hours from midnight, a day of 23 or 25 hours would end at the wrong moment.
+_AT_THE_EDGES = (
+    "select * exclude (part) replace (case part"
+    " when 0 then cast(event_date as timestamptz)"
+    " when 1 then cast(event_date + 1 as timestamptz) - interval 1 second"
+    " when 2 then cast(event_date as timestamptz) + interval 90 minutes"
+    " when 3 then cast(event_date as timestamptz) + interval 150 minutes"
+    " else event_ts end as event_ts)"
+    " from (select *, md5_number_lower(event_id) % 10 as part from delivered)"
+)
+
+
+def _changes_clocks(day: date, time_zone: str) -> bool:
+    zone = ZoneInfo(time_zone)
+    return len({datetime.combine(day + timedelta(days=n), time(), zone).utcoffset() for n in (0, 1)}) > 1
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing that goes wrong with a day's delivery, and how it should end."""
@@ -38,6 +63,7 @@ class Fault:
     sql: str  # a query over `delivered`, the feed's rows of the day; empty for faults of the calendar
     ends: str
     feed: str = "purchases"
+    is_on: Callable[[date, str], bool] = lambda day, time_zone: True  # the days that it can happen on, in a time zone
 
 
 FAULTS: Mapping[str, Fault] = {
@@ -85,19 +111,71 @@ FAULTS: Mapping[str, Fault] = {
             " from (select *, min(event_id) over () as first from delivered)",
             "quarantined, in bounded memory",
         ),
-        # A season is not a broken upstream: each row is well formed, one part of the assortment sells four times as much.
+        Fault(
+            "broken_encoding",
+            f"select * replace (case when {_share(2)} then '\ufffd' || customer_id else customer_id end as customer_id) from delivered",
+            "quarantined: files are read with that mark where bytes are no text",
+        ),
+        Fault(
+            "clock_change",
+            _AT_THE_EDGES,
+            "one partition of 23 or 25 hours, nothing is set aside",
+            is_on=_changes_clocks,
+        ),
+        Fault(
+            "leap_day",
+            _AT_THE_EDGES,
+            "one partition, nothing is set aside",
+            is_on=lambda day, _: (day.month, day.day) == (2, 29),
+        ),
+        Fault(
+            "year_end",
+            _AT_THE_EDGES,
+            "one partition, nothing is set aside",
+            is_on=lambda day, _: (day.month, day.day) == (12, 31),
+        ),
+        # A season is not a broken upstream: each row is well formed, and one part of the assortment sells ten times as much.
         Fault(
             "season",
-            "select * from delivered union all "
-            + _as_new_events(
-                "select * from (select * from delivered where md5_number_lower(product_id) % 10 < 2), range(3) as r (copy)",
-                "season",
-            ),
+            f"select * from delivered union all {_as_new_events(_SEASONAL, 'season')}",
             "input drift; with policy drift the model is trained again",
         ),
         Fault("product_deleted", "", "the products are never recommended again", feed="products"),
     )
 }
+
+
+def require_possible(faults: Mapping[date, Iterable[str]], time_zone: str) -> None:
+    """Refuse names that are none, and days on which a fault cannot happen.
+
+    Raises:
+        ConfigurationError: naming the day, and for a fault of the calendar the next one that would do.
+    """
+    for day, names in faults.items():
+        if unknown := sorted(set(names) - set(FAULTS)):
+            raise ConfigurationError(
+                f"source.faults of {day}",
+                found=", ".join(unknown),
+                wanted=f"one or more of {', '.join(FAULTS)}",
+                fix="correct the name",
+            )
+        for name in names:
+            if not FAULTS[name].is_on(day, time_zone):
+                raise ConfigurationError(
+                    f"fault {name} of {day}",
+                    found=f"an ordinary day in {time_zone}",
+                    wanted=_next_of(FAULTS[name], day, time_zone),
+                    fix="choose that day, or a period that has one",
+                )
+
+
+def _next_of(fault: Fault, day: date, time_zone: str) -> str:
+    for later in (day + timedelta(days=n) for n in count(1)):
+        if fault.is_on(later, time_zone):
+            return f"a day such as {later}"
+        if later.year > day.year + 8:  # no leap day is further away
+            return f"a time zone in which {fault.name} happens"
+    raise AssertionError("days do not end")
 
 
 class FaultySource:
@@ -109,7 +187,7 @@ class FaultySource:
         time_zone: the shop's.
 
     Raises:
-        ConfigurationError: a fault that is not in `FAULTS`.
+        ConfigurationError: as `require_possible`.
     """
 
     def __init__(
@@ -120,14 +198,7 @@ class FaultySource:
         max_unparsed_share: float,
         time_zone: str,
     ) -> None:
-        for day, names in faults.items():
-            if unknown := sorted(set(names) - set(FAULTS)):
-                raise ConfigurationError(
-                    f"source.faults of {day}",
-                    found=", ".join(unknown),
-                    wanted=f"one or more of {', '.join(FAULTS)}",
-                    fix="correct the name",
-                )
+        require_possible(faults, time_zone)
         self._source, self._faults, self._until = source, faults, until
         self._max_unparsed_share, self._time_zone = max_unparsed_share, time_zone
 
@@ -175,6 +246,8 @@ class FaultySource:
         rows = self._source.read(feed, [day])
         with connect(self._time_zone) as con:
             delivered = rows.drop_columns([PARSE_ERRORS])
+            if any("join known" in fault.sql for fault in faults):
+                con.register("known", self._catalogue())
             for number, fault in enumerate(faults):
                 if fault.name == "product_deleted":
                     delivered = pyarrow.concat_tables([delivered, self._deleted(day)])
@@ -185,10 +258,14 @@ class FaultySource:
             where = f"{feed.name} of {day} with {', '.join(fault.name for fault in faults)}"
             return conform(con, "changed", feed, self._max_unparsed_share, where)
 
+    def _catalogue(self) -> pyarrow.Table:
+        """The products that were delivered first."""
+        return self._source.read(FEEDS["products"], [self._source.arrived_days()[0]]).drop_columns([PARSE_ERRORS])
+
     def _deleted(self, day: date) -> pyarrow.Table:
         """The day's best sellers as the catalogue has them from `day` on: not sellable."""
         sold = self._source.read(FEEDS["purchases"], [day])
-        known = self._source.read(FEEDS["products"], [self._source.arrived_days()[0]]).drop_columns([PARSE_ERRORS])
+        known = self._catalogue()
         with connect(self._time_zone) as con:
             con.register("sold", sold)
             con.register("known", known)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
 
+from pipeline_assets.replay.policy_lane import SILENT_AFTER
 from pipeline_assets.replay.story import SYSTEM_FAULTS
 from pipeline_assets.sources.faulty import FAULTS
 from pipeline_assets_tests.contract.repository import ROOT
@@ -67,6 +69,33 @@ def names_in_a_replay(page: str) -> set[str]:
 def test_every_name_of_a_replay_is_on_the_page() -> None:
     """And no other: faults of the delivery and of the system."""
     assert names_in_a_replay(PAGE) == {*FAULTS, *SYSTEM_FAULTS}
+
+
+def rows_without_a_name(page: str) -> list[str]:
+    """Faults of the table that nothing in a replay brings about."""
+    section = page.split("## By name in a replay\n")[1].split("\n## ")[0]
+    rows = [line.split("|") for line in section.splitlines() if line.startswith("| ") and "---" not in line][1:]
+    return [row[1].strip() for row in rows if not re.search(r"`\w+`", row[2])]
+
+
+def test_every_fault_of_the_design_has_a_name() -> None:
+    """Each line of the table has one, and there are at least as many names as the design lists faults."""
+    assert rows_without_a_name(PAGE) == []
+    listed = sum(line.count("·") + 1 for line in DESIGN.splitlines() if re.match(r"\*\w+:\* ", line))
+    assert listed > 35
+    assert len(names_in_a_replay(PAGE)) >= listed
+
+
+def test_a_fault_without_a_name_is_found() -> None:
+    """Negative control: the full disk, where the page says that there is none."""
+    assert rows_without_a_name(PAGE.replace("`disk_full`:", "none:")) == ["disk full"]
+
+
+def test_the_dead_man_of_a_replay_rings_when_the_rule_does() -> None:
+    """After the hours of alert `ReportMissing`."""
+    rule = (ROOT / "deploy" / "prometheus" / "rules" / "monitors.yml").read_text().split("alert: ReportMissing")[1]
+    (seconds,) = re.findall(r"pipeline_report_written_timestamp_seconds > (\d+)", rule)
+    assert timedelta(seconds=int(seconds)) == SILENT_AFTER
 
 
 def test_a_name_that_is_not_on_the_page_is_found() -> None:

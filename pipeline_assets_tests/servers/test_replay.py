@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline_assets.replay.story import SYSTEM_FAULTS
-from pipeline_assets_tests.replaying import OF_A_WEEK, OF_PROCESSES, days_of, opened, replayed
+from pipeline_assets_tests.replaying import OF_A_SEASON, OF_A_WEEK, OF_PROCESSES, OF_SERVING, days_of, opened, replayed
 
 
 def test_replay(tmp_path: Path) -> None:
@@ -25,4 +25,5 @@ def test_replay(tmp_path: Path) -> None:
 
 def test_every_fault_of_the_system_is_replayed() -> None:
     """In chaos/test_replayed_faults.py."""
-    assert {name.partition("@")[0] for name in (*OF_A_WEEK, *OF_PROCESSES)} >= set(SYSTEM_FAULTS)
+    replayed_ones = (*OF_A_WEEK, *OF_PROCESSES, *OF_SERVING, *OF_A_SEASON)
+    assert {name.partition("@")[0] for name in replayed_ones} >= set(SYSTEM_FAULTS)

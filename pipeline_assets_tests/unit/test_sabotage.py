@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import lightgbm
 import numpy as np
 
-from pipeline_assets.replay.sabotage import _flipped, _leaves, reversed_scores
+from pipeline_assets.replay.sabotage import _cpu_seconds, _flipped, _leaves, _slowed, reversed_scores
+from pipeline_assets.serving.probe import MAX_ANSWER_CPU_MS
 
 
 def test_reversed_scores_order_backwards() -> None:
@@ -35,3 +38,18 @@ def test_equal_leaves_score_the_same() -> None:
 def test_one_bit_is_flipped() -> None:
     """In the middle, and only there."""
     assert _flipped(b"abc") == b"acc"
+
+
+def test_a_slowed_model_answers_as_before_and_takes_longer() -> None:
+    """The same scores to the last bit, for more CPU time than an answer may take."""
+    random = np.random.default_rng(1)
+    features = random.normal(size=(300, 3))
+    text = lightgbm.train(
+        {"verbose": -1, "num_threads": 1, "min_data_in_leaf": 5}, lightgbm.Dataset(features, features[:, 0]), 20
+    ).model_to_string()
+    asked = {"requests": [{"candidate_ids": [f"p{n}" for n in range(100)]}]}
+    slowed = _slowed({"model.txt": text.encode(), "warmup.json": json.dumps(asked).encode()}).decode()
+    assert (
+        lightgbm.Booster(model_str=slowed).predict(features) == lightgbm.Booster(model_str=text).predict(features)
+    ).all()
+    assert _cpu_seconds(slowed, 100) * 1e3 > MAX_ANSWER_CPU_MS

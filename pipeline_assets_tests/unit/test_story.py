@@ -49,6 +49,12 @@ def test_a_label_stream_that_stops_is_three_missing_days() -> None:
     }  # fmt: skip
 
 
+def test_a_retrain_loop_is_two_weeks_of_a_season() -> None:
+    """The source makes each of them."""
+    found = data_faults([Injected("retrain_loop", DAY)])
+    assert (set(found.values()), min(found), max(found), len(found)) == ({("season",)}, DAY, date(2017, 8, 14), 14)
+
+
 def test_a_daemon_is_down_for_three_days_and_a_store_for_one() -> None:
     """The days on which a fault acts."""
     assert days_of(Injected("daemon_down", DAY)) == (DAY, date(2017, 8, 2), date(2017, 8, 3))
@@ -82,7 +88,9 @@ def test_kinds_are_counted() -> None:
 
 
 def test_words_hold_nothing_that_chance_or_a_place_gives() -> None:
-    """The id of a run, a digest and a folder go; a date, a number and a name stay."""
+    """The id of a run, a digest, a folder and a time of this machine go; a date, a number and a name stay."""
     said = "run 3f2b8c1d-0e1f-4a2b-9c3d-5e6f7a8b9c0d\n of v2-2017-03-18-fe2a4c05 in /tmp/a-1/bundles/model.txt: found 358529 bytes on 2017-03-18"
     wanted = "run # of v2-2017-03-18-# in model.txt: found 358529 bytes on 2017-03-18"
     assert event(DAY, "run_failed", said).text == wanted
+    slow = event(DAY, "run_failed", "found 1174.3 ms CPU; wanted at most 60 ms").text
+    assert slow == "found # ms CPU; wanted at most 60 ms"
