@@ -19,6 +19,7 @@ OF_A_WEEK: Wanted = {
     "bit_flipped_bundle@2017-03-14": ("run_failed", "2017-03-14", "found sha256"),
     "online_store_slow@2017-03-14": ("answers", "2017-03-14", "batch"),
     "prices_x100@2017-03-15": ("blocked", "2017-03-15", ""),
+    "overload@2017-03-15": ("fault", "2017-03-15", "left out, as nobody shopped on this day"),
     "nan_scores_bundle@2017-03-16": ("run_failed", "2017-03-16", "finite scores"),
     "online_store_down@2017-03-16": ("answers", "2017-03-16", "batch"),
     "truncated_bundle@2017-03-17": ("run_failed", "2017-03-17", "bytes"),

@@ -36,6 +36,7 @@ class Lane:
         self.cursors: dict[str, str | None] = {}
         self.requested: set[str] = set()  # run keys: a sensor that asks twice has one effect
         self.verdicts: dict[str, str] = {}
+        self.left_out: set[Injected] = set()  # faults that cannot be brought about on their day
         self.missed: list[date] = []  # days that nobody published
         self.unwatched: list[date] = []  # days that no monitor looked at
         self.releases = 0  # the newest row of the release table that was told
@@ -78,7 +79,7 @@ class Lane:
         return run_task(day, task, self.instance)
 
     def faults_of(self, day: date) -> set[str]:
-        return {fault.name for fault in self.faults if fault.day == day}
+        return {fault.name for fault in self.faults if fault.day == day and fault not in self.left_out}
 
     def is_in(self, name: str, day: date) -> bool:
         """Whether a fault that lasts for days acts on `day`."""

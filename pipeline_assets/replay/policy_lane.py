@@ -16,7 +16,7 @@ from pipeline_assets.replay import operations
 from pipeline_assets.replay.injections import process_faults
 from pipeline_assets.replay.lane_state import Lane
 from pipeline_assets.replay.lanes import DATA, Told, share
-from pipeline_assets.replay.serving_faults import asked_without_end, serving_faults, tried_requests
+from pipeline_assets.replay.serving_faults import OF_CUSTOMERS, asked_without_end, serving_faults, tried_requests
 from pipeline_assets.replay.story import Event, Injected, Policy, event
 from pipeline_assets.replay.traffic import level_of, path_of
 from pipeline_assets.settings import get_settings, with_until
@@ -82,11 +82,12 @@ def serve(day: date) -> Told:
     watch = lane.watch()
     with_until(day)
     share(get_settings().data_dir.parent / DATA, get_settings().data_dir)
+    events = _left_out(lane, day)
     faults = lane.faults_of(day)
     if lane.is_in("daemon_down", day):
         lane.missed.append(day)
-        return watch.told([event(day, "fault", "daemon_down"), *_morning(lane, day)])
-    events = _caught_up(lane, day) + _injected(lane, day)
+        return watch.told([*events, event(day, "fault", "daemon_down"), *_morning(lane, day)])
+    events += _caught_up(lane, day) + _injected(lane, day)
     with process_faults(lane.instance, faults, Task("publish", f"build {day}", (day,), ONLINE)) as acting:
         events += [event(day, "fault", told) for told in acting]
         events += _published_under_load(lane, day) if "rollout_under_load" in faults else _published(lane, day)
@@ -111,6 +112,15 @@ def serve(day: date) -> Told:
     ]
     lane.alerts.clear()
     return watch.told([*events, *_releases(lane, day)])
+
+
+def _left_out(lane: Lane, day: date) -> list[Event]:
+    """Faults that need somebody who asks, on a day on which nobody bought anything: it did not arrive, is blocked, or the shop was shut."""
+    left_out = [fault for fault in lane.faults if fault.day == day and fault.name in OF_CUSTOMERS]
+    if not left_out or _customers_of(day):
+        return []
+    lane.left_out |= set(left_out)
+    return [event(day, "fault", f"{fault.name}: left out, as nobody shopped on this day") for fault in left_out]
 
 
 def _watched(lane: Lane, day: date, is_held: bool) -> list[Event]:

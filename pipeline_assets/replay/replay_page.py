@@ -59,9 +59,11 @@ def page(replays: Sequence[Replayed], figures: Mapping[str, Any]) -> str:
         shown, folded = ({"": ledger}, {}) if is_short else ({}, {f"all of {each.policy}": ledger})
         sections.append(Section(f"Ledger: {each.policy}", note, tables=shown, folded=folded))
     faults = ", ".join(figures["faults"]) or "none"
+    share = figures["values"].get("source", {}).get("customer_share", 1)
+    whose = "all customers" if share == 1 else f"{share:.2%} of the customers, whose sales these are"
     return html_page(
         "Replay",
-        f"{figures['from']} to {figures['to']}, faults: {faults}",
+        f"{figures['from']} to {figures['to']}, {whose}, faults: {faults}",
         tiles=_tiles(judged),
         sections=sections,
     )

@@ -29,6 +29,7 @@ from pipeline_assets.settings import PROJECT_ROOT, get_settings
 if TYPE_CHECKING:
     from pipeline_assets.replay.traffic import Api
 
+OF_CUSTOMERS = ("cold_start", "overload", "killed_worker", "rollout_under_load", "erased_in_training")  # they need one
 CROWD = 5  # times what is let in at once
 HELD_SECONDS = 0.2  # reads are kept waiting, for less than an answer may take, also for who waits for a thread
 PAUSE_SECONDS = (
@@ -145,9 +146,8 @@ def asked_without_end(api: Api, customer: str) -> Iterator[Counter[int]]:
 def _one_of_two_killed(customers: Sequence[str]) -> str:
     """Two workers of the real command over the same folder; one is killed, and everybody asks, each on a connection of its own."""
     with _server(2) as (url, process):
-        victim = next(
-            child for child in psutil.Process(process.pid).children() if "spawn_main" in child.cmdline()[-2:][0]
-        )
+        children = psutil.Process(process.pid).children()
+        victim = next(child for child in children if "spawn_main" in " ".join(child.cmdline()))
         victim.send_signal(signal.SIGKILL)
         victim.wait(30)
         failed = sum(httpx.get(url + path_of(customer), trust_env=False).status_code != 200 for customer in customers)

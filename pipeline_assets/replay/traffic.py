@@ -138,9 +138,7 @@ class Api:
 
     def look_afresh(self) -> str:
         """Look at the release table over a new connection; returns what came of it."""
-        engine = self.service.releases._engine
-        if engine is not None:
-            engine.dispose()
+        self.service.releases.disconnect()
         return self.service.releases.refresh()
 
     def morning(self, day: date, customers: Sequence[str], seed: int) -> Counter[str]:

@@ -145,6 +145,10 @@ class Releases:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join()
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """Close the database; the next look opens it again."""
         if self._engine is not None:
             self._engine.dispose()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import pandas as pd
@@ -54,6 +55,14 @@ def test_a_period_without_a_whole_week_has_a_page_without_plots() -> None:
     text = shown(replayed("weekly", 100.0, days=0))
     assert "<img" not in text
     assert "<td>–</td>" in text
+
+
+def test_whose_sales_they_are_is_said() -> None:
+    """Of all customers, or of a share of them."""
+    assert "all customers, faults" in shown(replayed("weekly", 100.0))
+    some = replace(QUESTION, values={"source": {"customer_share": 0.2}})
+    text = page([replayed("weekly", 100.0)], summary([replayed("weekly", 100.0)], some))
+    assert "20.00% of the customers, whose sales these are" in text
 
 
 def test_faults_are_named() -> None:
