@@ -56,8 +56,8 @@ def rolled_back() -> str:
 def rolled_back_twice() -> str:
     """A person goes back to the release before, of another model where there was one, and back again; returns what was live when."""
     from pipeline_assets.resources.rollout_run import roll_back
-    from pipeline_assets.serving.release_state import history, open_state
-    from pipeline_assets.serving.rollout_state import WAS_LIVE, release_before, view
+    from pipeline_assets.serving.release_state import WAS_LIVE, history, open_state
+    from pipeline_assets.serving.rollout_state import release_before, view
 
     settings = get_settings()
     engine = open_state(settings.release_url)
