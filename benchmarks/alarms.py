@@ -94,7 +94,7 @@ def yardstick(days: Sequence[date], last: date) -> list[dict[str, Any]]:
     lake, first = local_lake(settings.data_dir), settings.calendar.first_day
     columns = ["customer_id", "product_id", "order_id", "event_date", "amount"]
     bought = lake.read("warehouse/fct_purchases", first, last, columns).to_pandas()
-    sold = bought[bought["product_id"].isin(sellable_products(lake, last))]
+    sold = bought[bought["product_id"].isin(sellable_products(lake, last).to_pylist())]
     labels = set(lake.passed_days(["purchases"], first, last))
 
     def ndcg(known: pd.DataFrame, day: date, targets: pd.DataFrame) -> float:

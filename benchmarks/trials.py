@@ -65,14 +65,14 @@ def side_by_side(
     from pipeline_assets.recommender.metrics import per_customer_metrics
     from pipeline_assets.recommender.ranker import rank_customers
     from pipeline_assets.resources.evaluation_run import week_facts
-    from pipeline_assets.resources.training_data import read_week, week_targets
+    from pipeline_assets.resources.training_data import read_week, sellable_purchases, week_targets
 
     parts: dict[str, list[pd.DataFrame]] = {}
     store = at.features.apply()
     for day in at.weeks.evaluation:
-        facts = week_facts(
-            at.lake, day, at.settings, week_targets(at.lake, day, at.settings.training.horizon_days, at.door)
-        )
+        purchases = sellable_purchases(at.lake, at.settings.calendar.first_day, day, day)
+        targets = week_targets(at.lake, day, at.settings.training.horizon_days, at.door)
+        facts = week_facts(at.lake, day, targets, purchases)
         history = facts.purchases[["customer_id", "product_id"]].drop_duplicates()
         week = read_week(at.features, store, facts.customers, day)
         slates = dict(baselines.baseline_slates(methods, facts.purchases, facts.customers, day, K))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import io
 import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from pipeline_assets.monitoring.quality import QualityDecision
 from pipeline_assets.monitoring.skew import ScoreSkew, SkewResult
 from pipeline_assets.monitoring.slo import Budget
 from pipeline_assets.recommender.columns import AS_OF
+from pipeline_assets.recommender.plots import png_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,7 +98,7 @@ def drift_plot(result: DriftResult, policy: DriftPolicy) -> bytes:
     axes.axvline(policy.extreme_psi, color="black", linestyle=":", label=f"extreme {policy.extreme_psi:g}")
     axes.set_xlabel("population stability index")
     axes.legend(loc="lower right")
-    return _png(figure)
+    return png_of(figure)
 
 
 def quality_plot(history: pd.DataFrame, decision: QualityDecision) -> bytes:
@@ -120,7 +120,7 @@ def quality_plot(history: pd.DataFrame, decision: QualityDecision) -> bytes:
     axes.set_ylabel(f"NDCG@{int(history['k'].iloc[0]) if len(history) else 10}")
     axes.set_ylim(bottom=0.0)
     figure.autofmt_xdate()
-    return _png(figure)
+    return png_of(figure)
 
 
 def budget_plot(budgets: Sequence[Budget]) -> bytes:
@@ -133,7 +133,7 @@ def budget_plot(budgets: Sequence[Budget]) -> bytes:
     axes.axvline(0.0, color="black", linewidth=0.8)
     axes.set_xlim(-105, 105)
     axes.set_xlabel("budget left, %")
-    return _png(figure)
+    return png_of(figure)
 
 
 def png_markdown(png: bytes, alternative_text: str) -> str:
@@ -169,9 +169,3 @@ def _figure() -> tuple[Figure, Axes]:
     figure = Figure(figsize=PLOT_INCHES, dpi=PLOT_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.add_subplot()
-
-
-def _png(figure: Figure) -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})  # no version in it: same input, same bytes
-    return buffer.getvalue()

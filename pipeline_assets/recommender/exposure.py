@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,11 @@ class Shop:
 
     popularity: pd.Series
     products: pd.DataFrame
+
+    @cached_property
+    def head(self) -> pd.Index:
+        """`head_products`: every method's slates are compared with them."""
+        return head_products(self.popularity)
 
 
 def popularity_share(purchases: pd.DataFrame) -> pd.Series:
@@ -50,7 +56,7 @@ def shown_measures(slates: pd.DataFrame, shop: Shop, k: int = 10) -> pd.DataFram
     shares = top[PRODUCT_ID].map(shop.popularity).fillna(shop.popularity.min()).to_numpy(dtype=float)
     measured = top.assign(
         novelty=-np.log2(shares),
-        tail_share=~top[PRODUCT_ID].isin(head_products(shop.popularity)),
+        tail_share=~top[PRODUCT_ID].isin(shop.head),
         departments=top[PRODUCT_ID].map(shop.products["department"]),
     )
     found = measured.groupby(CUSTOMER_ID).agg(

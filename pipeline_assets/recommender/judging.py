@@ -155,20 +155,21 @@ def judge_week(facts: Facts, slates: Slates, k: int) -> Judged:
     Raises:
         SchemaError, NotEnoughData: as of the measures.
     """
-    history = facts.purchases[[CUSTOMER_ID, PRODUCT_ID]].drop_duplicates()
+    pair = [CUSTOMER_ID, PRODUCT_ID]
+    repeated = (
+        facts.targets[pair].merge(facts.purchases[pair]).drop_duplicates()
+    )  # all of the history that measures ask for
     recent = facts.purchases[pd.to_datetime(facts.purchases[EVENT_DATE]) > pd.Timestamp(facts.day - RECENT)]
     shop = Shop(popularity_share(recent), facts.products)
     top = {name: slate.loc[slate[RANK] <= k] for name, slate in slates.items()}
     groups = {name: product_groups(facts.products[name], facts.targets) for name in DIMENSIONS}
     sellable = facts.products.index[facts.products["is_sellable"]]
     n_targets = facts.targets[CUSTOMER_ID].nunique()
-    own = slates[CHALLENGER].merge(
-        facts.targets[[CUSTOMER_ID, PRODUCT_ID]].assign(label=1), "left", [CUSTOMER_ID, PRODUCT_ID]
-    )
+    own = slates[CHALLENGER].merge(facts.targets[pair].assign(label=1), "left", pair)
     fifths = popularity_fifths(shop.popularity)
 
     def per_customer(slate: pd.DataFrame) -> pd.DataFrame:
-        measured = per_customer_metrics(slate, facts.targets, history, k).join(shown_measures(slate, shop, k))
+        measured = per_customer_metrics(slate, facts.targets, repeated, k).join(shown_measures(slate, shop, k))
         return _windowed(facts.day, measured)
 
     return Judged(
@@ -188,7 +189,7 @@ def judge_week(facts: Facts, slates: Slates, k: int) -> Judged:
         scores=own[SCORE].to_numpy(),
         labels=own["label"].fillna(0).to_numpy(np.int8),
         starts=(0,),
-        faults=slate_faults(top[CHALLENGER], facts.customers, set(sellable), min(k, len(sellable))),
+        faults=slate_faults(top[CHALLENGER], facts.customers, sellable, min(k, len(sellable))),
         changes={name: changed_share(top[CHALLENGER], slate, k) for name, slate in top.items() if name != CHALLENGER},
     )
 

@@ -24,7 +24,7 @@ def _axes(title: str, height: float) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(8, height), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(8, height), dpi=130, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.set_title(title.replace("$", r"\$"), loc="left", fontsize=12, fontweight="bold", color=INK)
@@ -35,9 +35,10 @@ def _axes(title: str, height: float) -> tuple[Any, Any]:
     return figure, axes
 
 
-def _png(figure: Any) -> bytes:
+def png_of(figure: Any) -> bytes:
+    """The figure as PNG, without a version in it: the same input gives the same bytes. `savefig` would draw a figure with a layout twice."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+    figure.canvas.print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -68,7 +69,7 @@ def leaderboard_plot(estimates: Mapping[str, Estimate], metric: str, highlight: 
         axes.text(max(estimate.high, estimate.value), row, label, va="center", fontsize=9, color=INK)
     axes.margins(x=0.12)
     _name_rows(axes, [name for name, _ in ordered])
-    return _png(figure)
+    return png_of(figure)
 
 
 def importance_plot(importance: Mapping[str, float], top: int = 25) -> bytes:
@@ -86,7 +87,7 @@ def importance_plot(importance: Mapping[str, float], top: int = 25) -> bytes:
     axes.barh(range(len(ordered)), [value / total for _, value in ordered], color=ACCENT, height=0.65)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     _name_rows(axes, [name for name, _ in ordered])
-    return _png(figure)
+    return png_of(figure)
 
 
 def calibration_plot(probabilities: np.ndarray, labels: np.ndarray, bins: int = 10) -> bytes:
@@ -121,7 +122,7 @@ def calibration_plot(probabilities: np.ndarray, labels: np.ndarray, bins: int = 
                   transform=axes.transAxes, ha="right", fontsize=9, color=MUTED)  # fmt: skip
     axes.grid(color="#e8ecf0")
     axes.legend(frameon=False, fontsize=9)
-    return _png(figure)
+    return png_of(figure)
 
 
 def gain_plot(comparisons: pd.DataFrame, metric: str = "ndcg") -> bytes:
@@ -172,7 +173,7 @@ def _gains(rows: pd.DataFrame, names: Sequence[str], title: str) -> bytes:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:+.0%}")
     _name_rows(axes, names)
     axes.set_ylim(len(rows) - 0.5, -0.7)
-    return _png(figure)
+    return png_of(figure)
 
 
 def position_plot(hit_rate: Mapping[str, np.ndarray], highlight: str | None = None) -> bytes:
@@ -196,7 +197,7 @@ def position_plot(hit_rate: Mapping[str, np.ndarray], highlight: str | None = No
     axes.set_ylim(bottom=0)
     axes.grid(color="#e8ecf0")
     axes.legend(frameon=False, fontsize=9)
-    return _png(figure)
+    return png_of(figure)
 
 
 def exposure_plot(exposure: pd.DataFrame, title: str) -> bytes:
@@ -217,7 +218,7 @@ def exposure_plot(exposure: pd.DataFrame, title: str) -> bytes:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
     _name_rows(axes, [str(name) for name in exposure.index])
     axes.legend(frameon=False, fontsize=9, loc="lower right")
-    return _png(figure)
+    return png_of(figure)
 
 
 def age_plot(ages: pd.DataFrame, unit: str = "weeks") -> bytes:
@@ -239,7 +240,7 @@ def age_plot(ages: pd.DataFrame, unit: str = "weeks") -> bytes:
     axes.set_xticks(list(ages.index))
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:+.1%}")
     axes.grid(color="#e8ecf0")
-    return _png(figure)
+    return png_of(figure)
 
 
 def lines_plot(
@@ -269,4 +270,4 @@ def lines_plot(
     axes.grid(color="#e8ecf0")
     axes.legend(frameon=False, fontsize=9, loc="best")
     figure.autofmt_xdate(rotation=30)
-    return _png(figure)
+    return png_of(figure)

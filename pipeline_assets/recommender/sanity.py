@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 
 import pandas as pd
@@ -21,10 +22,12 @@ def slate_faults(slates: pd.DataFrame, customers: Sequence[str], sellable: Colle
     top = slates.loc[slates[RANK] <= k, [CUSTOMER_ID, RANK, PRODUCT_ID]]
     lengths = top.groupby(CUSTOMER_ID).size().reindex(list(customers), fill_value=0)
     short = lengths[lengths < k]
-    unsellable = top.loc[~top[PRODUCT_ID].isin(set(sellable))]
+    unsellable = top.loc[~top[PRODUCT_ID].isin(sellable)]
     repeated = top.loc[top.duplicated([CUSTOMER_ID, PRODUCT_ID])]
-    lists = top.sort_values([CUSTOMER_ID, RANK]).groupby(CUSTOMER_ID)[PRODUCT_ID].agg(tuple)
-    same = lists.value_counts().max() / len(lists) if len(lists) > 1 else 0.0
+    lists: dict[str, list[str]] = defaultdict(list)
+    for customer, product in top.sort_values(RANK, kind="stable")[[CUSTOMER_ID, PRODUCT_ID]].itertuples(index=False):
+        lists[customer].append(product)
+    same = max(Counter(map(tuple, lists.values())).values()) / len(lists) if len(lists) > 1 else 0.0
     found = []
     if len(short):
         found.append(

@@ -113,11 +113,11 @@ def replay(question: Question, folder: Path, settings: Settings, say: Callable[[
     told: dict[Policy, list[lanes.Told]] = {policy: [] for policy in question.policies}
     with ExitStack() as stack:
         data = _lane(folder / lanes.DATA, question, stack)
-        prepared = data.submit(lanes.prepare, before).result()
-        say(f"everything up to {before} is landed and built: {prepared.wall_seconds:.0f} s")
+        preparing = data.submit(lanes.prepare, before)
         own = {policy: _lane(folder / policy, question, stack) for policy in question.policies}
-        for policy, pool in own.items():
+        for policy, pool in own.items():  # while the data lane prepares: most of it is imports
             pool.submit(policy_lane.open_lane, policy, question.faults, question.requests, question.seed).result()
+        say(f"everything up to {before} is landed and built: {preparing.result().wall_seconds:.0f} s")
         starting = {policy: pool.submit(policy_lane.first_model, before) for policy, pool in own.items()}
         landing: dict[date, Future[list[lanes.Told]]] = {}
         backfills: dict[date, Future[lanes.Told]] = {}

@@ -41,7 +41,7 @@ def realised(lake: Lake, days: Sequence[date], horizon_days: int, door: Door) ->
         if not shown or not set(window) <= labelled:
             continue
         slates = lake.read("recommendations/daily", shown[-1], shown[-1], [CUSTOMER_ID, "rank", PRODUCT_ID]).to_pandas()
-        sold = sellable_products(lake, day)  # as the evaluation does: what may not be listed is no target
+        sold = sellable_products(lake, day).to_pylist()  # as the evaluation does: what may not be listed is no target
         in_window = bought[bought["event_date"].isin(window) & bought[PRODUCT_ID].isin(sold)]
         targets = in_window.groupby([CUSTOMER_ID, PRODUCT_ID], as_index=False)[AMOUNT].sum()
         judged = per_customer_metrics(slates, targets, targets.iloc[:0][[CUSTOMER_ID, PRODUCT_ID]], K)

@@ -26,9 +26,9 @@ from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.tracking import Tracking, Version
 from pipeline_assets.resources.training_data import (
+    purchases_up_to,
     read_weeks,
     require_features,
-    sellable_purchases,
     training_weeks,
     week_targets,
 )
@@ -63,9 +63,8 @@ def opponents(tracking: Tracking, run_id: str, weeks: Sequence[date]) -> Opponen
     return Opponents(champion, unseen or tuple(weeks[-1:]), not unseen)
 
 
-def week_facts(lake: Lake, day: date, settings: Settings, targets: pd.DataFrame) -> Facts:
-    """What one week is judged with: its `targets`, purchases before, and the catalogue."""
-    purchases = sellable_purchases(lake, settings.calendar.first_day, day, day)
+def week_facts(lake: Lake, day: date, targets: pd.DataFrame, purchases: pd.DataFrame) -> Facts:
+    """What one week is judged with: its `targets`, sellable `purchases` before, and the catalogue."""
     products = lake.read("warehouse/dim_products", None, day, _PRODUCT_COLUMNS).to_pandas()
     newest = products.sort_values("event_date").drop_duplicates("product_id", keep="last")
     return Facts(day, targets, purchases, newest.set_index("product_id").drop(columns="event_date"))
@@ -96,8 +95,10 @@ def judge_weeks(
     targets = {day: week_targets(lake, day, settings.training.horizon_days, door) for day in days}
     wanted = ((day, sorted(bought["customer_id"].unique())) for day, bought in targets.items())
     weeks = []
-    for day, week in zip(days, read_weeks(features, features.apply(), wanted), strict=True):
-        facts = week_facts(lake, day, settings, targets[day])
+    read = read_weeks(features, features.apply(), wanted)
+    for week, purchases in zip(read, purchases_up_to(lake, settings.calendar.first_day, days), strict=True):
+        day = week.day
+        facts = week_facts(lake, day, targets[day], purchases)
         slates = {
             name: rank_customers(
                 booster,

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 import pyarrow
+import pyarrow.compute as pc
 
 from pipeline_assets.monitoring.pages import quality_page
 from pipeline_assets.monitoring.quality import (
@@ -32,7 +33,7 @@ from pipeline_assets.resources.holdout import Door
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.prediction_log_run import PREDICTION_LOG_TABLE
 from pipeline_assets.resources.report_page import write_page
-from pipeline_assets.resources.training_data import is_one_of, sellable_products
+from pipeline_assets.resources.training_data import sellable_products
 from pipeline_assets.settings import Settings
 
 QUALITY_TABLE = "monitoring/quality_report"
@@ -81,7 +82,7 @@ def quality_of(
     bought = lake.read("warehouse/fct_purchases", settings.calendar.first_day, day, columns)
     # As the evaluation does: a yardstick that may list what is not sold (1.3 % of the sample's lines, fuel and coupons) has 8 % more NDCG than
     # a model that may not, and every good model looked degraded (benchmarks/results/alarms.md).
-    bought = bought.filter(is_one_of(bought["product_id"], sellable_products(lake, day)))
+    bought = bought.filter(pc.is_in(bought["product_id"], sellable_products(lake, day)))
     dates = bought["event_date"].cast(
         pyarrow.timestamp("ns")
     )  # compared often: as objects of Python that takes twenty times as long

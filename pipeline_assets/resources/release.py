@@ -52,6 +52,8 @@ from pipeline_assets.settings import Settings
 PROMOTION_TABLE = "evaluation/promotion"
 BUNDLE_TABLE = "deployment/bundle"
 RECOMMENDATION_TABLE, DISCOVER_TABLE = "recommendations/daily", "recommendations/discover"
+# Of a product, in a bundle; its features come from the feature store.
+_NAMES = ["product_id", "department", "category", "type", "brand"]
 _ALL_CANDIDATES = 1000  # more than any customer has
 N_WARMUP, N_FALLBACK = 5, 100
 
@@ -143,17 +145,15 @@ def build_bundle(
     """
     champion = version or tracking.require_champion()
     store = features.apply()
-    table = lake.read("features/product", day, day).to_pandas().sort_values("product_id")
-    if table.empty:
+    products = lake.read("features/product", day, day, _NAMES).to_pandas().sort_values("product_id", ignore_index=True)
+    if products.empty:
         raise NotEnoughData(
             f"features/product of {day}",
             found="no products",
             wanted="at least one",
             fix=f"materialise features for {day}",
         )
-    matrix = features.products_as_of(store, {day: table["product_id"].tolist()})[day]
-    products = table[["product_id", "department", "category", "type", "brand"]].reset_index(drop=True)
-    products[list(PRODUCT_FEATURES)] = matrix
+    products[list(PRODUCT_FEATURES)] = features.products_as_of(store, {day: products["product_id"].tolist()})[day]
     purchases = sellable_purchases(lake, settings.calendar.first_day, day, day)
     top = min(N_FALLBACK, purchases["product_id"].nunique())
     fallback = baselines.popularity(purchases, ["anyone"], day, top=top)[["rank", "product_id", "score"]]

@@ -61,8 +61,14 @@ def test_labels_are_read_by_one_function() -> None:
     """The rows of days that are not known yet are read in `window_purchases` only, after it entered the door."""
     tree = ast.parse(modules("pipeline_assets")["pipeline_assets/resources/training_data.py"])
     functions = {node.name: ast.unparse(node) for node in tree.body if isinstance(node, ast.FunctionDef)}
-    callers = {name for name, text in functions.items() if "_sellable_purchases(" in text.replace("def _", "def ", 1)}
-    assert callers == {"sellable_purchases", "window_purchases"}
+
+    def callers(of: str) -> set[str]:
+        return {
+            name for name, text in functions.items() if re.search(rf"(?<!\w){of}\(", text.replace("def _", "def ", 1))
+        }
+
+    assert callers("_sellable_purchases") == {"sellable_purchases", "window_purchases"}
+    assert callers("_purchases") == {"_sellable_purchases", "purchases_up_to"}
     window = functions["window_purchases"]
     assert 0 < window.index("door.enter(") < window.index("_sellable_purchases(")
 

@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 
 import pyarrow
+import pyarrow.parquet
 import pytest
 
 from pipeline_assets.resources import delta_tables
@@ -135,3 +136,25 @@ def test_only_so_many_are_kept(tmp_path: Path) -> None:
     handles = [delta_tables.opened(lake.uri(TABLE)) for lake in lakes]
     assert delta_tables.opened(lakes[-1].uri(TABLE)) is handles[-1]
     assert delta_tables.opened(lakes[0].uri(TABLE)) is not handles[0]
+
+
+@pytest.mark.parametrize("folder", ["lake", "a folder ü", "event_date=2016-01-01"])
+def test_rows_are_those_of_deltas_own_dataset(tmp_path: Path, folder: str) -> None:
+    """Whatever the folder is called, and where a later day has another column."""
+    lake, next_day = Lake(root=str(tmp_path / folder / "lake")), date(2017, 3, 2)
+    lake.replace_days(TABLE, rows(1, 2), [DAY], "a run")
+    more = rows(3).set_column(0, "event_date", pyarrow.array([next_day], pyarrow.date32()))
+    lake.replace_days(TABLE, more.append_column("more", pyarrow.array(["x"])), [next_day], "a run", evolves=True)
+    table = delta_tables.opened(lake.uri(TABLE))
+    for filters in (
+        [],
+        delta_tables.between(DAY, DAY),
+        delta_tables.between(date(2018, 1, 1), None),
+        [("value", "=", 3)],
+    ):
+        found = delta_tables.rows_of(table, filters)
+        expected = table.to_pyarrow_dataset().to_table(
+            filter=pyarrow.parquet.filters_to_expression(filters) if filters else None
+        )
+        assert found.equals(expected)
+        assert found.schema == expected.schema

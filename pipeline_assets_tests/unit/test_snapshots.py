@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import pandas as pd
 import pyarrow
 import pytest
 
 from pipeline_assets.recommender.errors import NotEnoughData
 from pipeline_assets.resources.lake import Lake
 from pipeline_assets.resources.snapshots import marts_as_of
-from pipeline_assets.resources.training_data import sellable_purchases
+from pipeline_assets.resources.training_data import purchases_up_to, sellable_purchases
 from pipeline_assets.schemas.validation import Verdict
 
 FRIDAY, SATURDAY, SUNDAY = (date(2017, 3, 3) + timedelta(days=n) for n in range(3))
@@ -64,6 +65,16 @@ def test_a_day_that_is_blocked_now_is_not_read(tmp_path: Path) -> None:
     judge(lake, "blocked", SATURDAY)
     assert days_in(lake, "fct_purchases", SUNDAY) == [FRIDAY, SUNDAY]
     assert sorted(sellable_purchases(lake, FRIDAY, SUNDAY, SUNDAY)["event_date"]) == [FRIDAY, SUNDAY]
+
+
+def test_purchases_up_to_several_days_are_those_of_each_day_alone(tmp_path: Path) -> None:
+    """One reading for all of them, which holds later rows than the first day may know."""
+    lake = lake_with_marts(tmp_path)
+    judge(lake, "blocked", SATURDAY)
+    days = [FRIDAY, SATURDAY, SUNDAY]
+    for day, found in zip(days, purchases_up_to(lake, FRIDAY, days), strict=True):
+        pd.testing.assert_frame_equal(found, sellable_purchases(lake, FRIDAY, day, day))
+    assert len(found) == 2
 
 
 def test_a_blocked_feed_does_not_hide_another_feeds_marts(tmp_path: Path) -> None:
