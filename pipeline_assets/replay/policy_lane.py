@@ -130,7 +130,7 @@ def _watched(lane: Lane, day: date, is_held: bool) -> list[Event]:
     if lane.is_in("monitor_stops", day):
         lane.unwatched += [] if is_held else [day]
         told = [event(day, "fault", "monitor_stops")]
-        written = _written(lane, day)
+        written = _written(day)
         silent = [name for name, at in written.items() if day - at > SILENT_AFTER]
         if silent:
             told.append(
@@ -144,7 +144,7 @@ def _watched(lane: Lane, day: date, is_held: bool) -> list[Event]:
     return events + [event(day, "caught_up", f"watched {each}") for each in days if each != day]
 
 
-def _written(lane: Lane, day: date) -> dict[str, date]:
+def _written(day: date) -> dict[str, date]:
     """The newest day of each of the policy's reports."""
     from pipeline_assets.resources.lake import local_lake
 
@@ -163,7 +163,7 @@ def _published_under_load(lane: Lane, day: date) -> list[Event]:
         events = _published(lane, day)
         api.follow()
     failed = sum(number for status, number in found.items() if status != 200)
-    asked = "many" if len(found) and sum(found.values()) > CROWD_OF_A_ROLLOUT else "few"
+    asked = "many" if found.total() > CROWD_OF_A_ROLLOUT else "few"
     return [*events, event(day, "fault", f"rollout_under_load: {asked} answers, {failed} failed")]
 
 

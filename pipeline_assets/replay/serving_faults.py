@@ -161,7 +161,11 @@ def _server(workers: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-O", "-m", "pipeline_assets.serving", "--host", "127.0.0.1", "--port", str(port)]
-    process = subprocess.Popen([*command, "--workers", str(workers)], cwd=PROJECT_ROOT, stdout=subprocess.DEVNULL)
+    log = get_settings().data_dir / "workers.log"
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [*command, "--workers", str(workers)], cwd=PROJECT_ROOT, stdout=output, stderr=subprocess.STDOUT
+        )
     url, end = f"http://127.0.0.1:{port}", time.monotonic() + START_SECONDS
     try:
         while process.poll() is None and time.monotonic() < end:
@@ -170,7 +174,9 @@ def _server(workers: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
                     break
             time.sleep(0.1)
         else:
-            raise RunFailed("the API with two workers", found="it is not ready", wanted="a server", fix="see its log")
+            raise RunFailed(
+                f"the API with {workers} workers", found="it is not ready", wanted="a server", fix=f"see {log}"
+            )
         yield url, process
     finally:
         process.send_signal(signal.SIGTERM)
