@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
 import tempfile
 from calendar import day_name
@@ -29,13 +30,15 @@ from benchmarks.scale import RESULTS
 from pipeline_assets.monitoring.drift import DriftPolicy
 from pipeline_assets.monitoring.quality import QualityPolicy, quality_decision, realised_quality
 from pipeline_assets.recommender.baselines import baseline_slates
+from pipeline_assets.resources.evaluation_run import EVALUATION_TABLE
 from pipeline_assets.resources.lake import Lake, local_lake
 from pipeline_assets.resources.monitoring_run import DRIFT_TABLE, drift_of
-from pipeline_assets.resources.quality_run import YARDSTICK, K
+from pipeline_assets.resources.quality_run import YARDSTICK, K, champion_level
 from pipeline_assets.resources.training_data import sellable_products
 from pipeline_assets.settings import get_settings
 
 FIRST, LAST = date(2017, 9, 1), date(2017, 11, 12)
+EVENING = 6  # Sunday: evaluations judge lists as of it
 WARM_UP = timedelta(days=28)  # drift looks at its verdicts of the weeks before
 DAYS = (
     date(2017, 9, 10),
@@ -118,10 +121,11 @@ def replayed(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def realised(folder: Path, last: date) -> dict[str, Any]:
-    """Of a lane's quality reports up to `last`: the days with a verdict, those that were degraded, those that would be if the level had no error, and
-    by weekday what the lists realised over their level, less 1."""
-    rows = local_lake(folder).read("monitoring/quality_report", date.min, last, ["event_date", "verdict", "history"])
-    alarms, exact, judged = [], [], []
+    """Of a lane's quality reports up to `last`: the days with a verdict, those that were degraded when it was run, those that are by the rule of today and
+    by lists of all weekdays alike, by weekday what the lists realised over their level, less 1, and how each champion's gain moved."""
+    lake = local_lake(folder)
+    rows = lake.read("monitoring/quality_report", date.min, last, ["event_date", "verdict", "history"])
+    alarms, today, every, judged = [], [], [], []
     known = [row for row in rows.sort_by("event_date").to_pylist() if row["verdict"] != "unknown"]
     for row in known:
         history = pd.DataFrame(json.loads(row["history"]))
@@ -130,7 +134,12 @@ def realised(folder: Path, last: date) -> dict[str, Any]:
         complete = history[(history["maturity"] == "complete") & (history["baseline"] > 0)]
         level = dict(zip(complete["as_of"], complete["baseline"].astype(float), strict=True))
         alarms += [str(row["event_date"])] * (row["verdict"] == "degraded")
-        exact += [str(row["event_date"])] * (quality_decision(history, level, QualityPolicy()).verdict == "degraded")
+        _, scale, error = champion_level(
+            lake, row["event_date"] - timedelta(days=1)
+        )  # a day is trained on after it was judged
+        for found, alike in ((today, EVENING), (every, None)):
+            decision = quality_decision(history, level, QualityPolicy(), error / scale, alike)
+            found += [str(row["event_date"])] * (decision.verdict == "degraded")
         judged.append(complete)
     newest = pd.concat(judged).drop_duplicates("as_of", keep="last")
     gain, weekday = newest["ndcg"] / newest["baseline"] - 1, pd.to_datetime(newest["as_of"]).dt.dayofweek
@@ -139,7 +148,23 @@ def realised(folder: Path, last: date) -> dict[str, Any]:
         for n in sorted(weekday.unique(), key=lambda n: (n + 1) % 7)
     ]
     span = {"first": str(newest["as_of"].min()), "last": str(newest["as_of"].max())}
-    return {"lane": folder.name, **span, "days": len(known), "degraded": alarms, "without_error": exact, "by_day": by_day}  # fmt: skip
+    rules = {"degraded": alarms, "today": today, "every_weekday": every}
+    return {"lane": folder.name, **span, "days": len(known), **rules, "by_day": by_day, "gains": gains(lake, last)}
+
+
+def gains(lake: Lake, last: date) -> list[dict[str, Any]]:
+    """Of each champion that was judged again at least four times: its gain over the yardstick in each of these evaluations."""
+    found: dict[date, list[float]] = {}
+    for row in lake.read(EVALUATION_TABLE, date.min, last).sort_by("event_date").to_pylist():
+        summaries = json.loads(row["summaries"])
+        if "champion" in summaries:
+            promoted, _, _ = champion_level(lake, row["event_date"] - timedelta(days=1))
+            found.setdefault(promoted, []).append(summaries["champion"]["ndcg"] / summaries[YARDSTICK]["ndcg"])
+    return [
+        {"promoted": str(day), "evaluations": len(each), "mean": statistics.mean(each), "sd": statistics.stdev(each)}
+        for day, each in found.items()
+        if len(each) >= 4
+    ]
 
 
 def page(found: dict[str, Any]) -> str:
@@ -175,12 +200,19 @@ def page(found: dict[str, Any]) -> str:
     if "quality" in found:
         of = found["quality"]
         lines += ["## What lists realise of their level", "", QUALITY_TEXT.format(**of), ""]
-        for name, told in (("degraded", "degraded"), ("without_error", "if the level had no error")):
+        for name, told in (
+            ("degraded", "degraded when the replay was run"),
+            ("today", "by the rule of today"),
+            ("every_weekday", "by lists of every weekday alike"),
+        ):
             lines.append(
                 f"- {told}: {len(of[name])} of {of['days']} days with a verdict: {', '.join(of[name]) or 'none'}"
             )
         rows = [[e["weekday"], e["lists"], f"{e['gain']:+.1%}"] for e in of["by_day"]]
         lines += ["", *table(["lists as of", "days", "realised NDCG@10 over the level"], rows)]
+        rows = [[e["promoted"], e["evaluations"], f"{e['mean'] - 1:+.1%}", f"{e['sd']:.1%}"] for e in of["gains"]]
+        header = ["champion promoted on", "evaluations after", "gain over the yardstick", "standard deviation"]
+        lines += ["The gain of one champion in evaluations of four weeks:", "", *table(header, rows)]
     lines += ["## Each alarm", "", *(reasons or ["None."]), ""]
     return "\n".join(lines)
 

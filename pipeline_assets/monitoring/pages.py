@@ -147,7 +147,8 @@ def quality_page(
         Section(
             "Day by day",
             "Labels of a day are complete when its whole week has been validated. Open is not over; unknown has a missing day, and never "
-            f"counts as good. The baseline of a day is {yardstick} on the same customers and days, scaled to the champion's level at promotion.",
+            f"counts as good. The baseline of a day is {yardstick} on the same customers and days, scaled to the champion's level at promotion. That was "
+            "measured on lists as of the evening before a week, when its promotions are known: they are judged strictly, those of other evenings loosely.",
             tables={"": _quality_rows(history)} if len(history) else {},
             figures={"NDCG@10 of the complete days with 95 % intervals": quality_plot(history, decision)}
             if len(history)

@@ -1,16 +1,12 @@
-"""A policy's process: it publishes each day, answers the morning's requests, watches, and does what the sensors ask for.
-
-The sensors and the schedule are the real ones, ticked once a day with the daemon's cursors; a policy is which of them are switched on.
-"""
+"""A policy's process: it publishes each day, answers the morning's requests, watches, and does what the sensors ask for (ticks.py)."""
 
 from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
-from zoneinfo import ZoneInfo
+from collections.abc import Sequence
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
 
 from pipeline_assets.replay import operations
 from pipeline_assets.replay.injections import process_faults
@@ -18,19 +14,13 @@ from pipeline_assets.replay.lane_state import Lane
 from pipeline_assets.replay.lanes import DATA, Told, share
 from pipeline_assets.replay.serving_faults import OF_CUSTOMERS, asked_without_end, serving_faults, tried_requests
 from pipeline_assets.replay.story import Event, Injected, Policy, event
+from pipeline_assets.replay.ticks import asked_for
 from pipeline_assets.replay.traffic import level_of, path_of
 from pipeline_assets.settings import get_settings, with_until
 
 if TYPE_CHECKING:
     import dagster as dg
 
-
-RETRAINING: Mapping[Policy, tuple[str, ...]] = {  # the automation that a policy switches on, beside what all have
-    "weekly": ("weekly_training",),
-    "drift": ("retrain_on_decision",),
-    "never": (),
-}
-OF_DATA = ("new_day", "late_data")  # sensors of the data lane
 ONLINE = ("features/online_store", "deployment/bundle", "recommendations/daily", "recommendations/discover")
 RELEASE = ("deployment/release",)
 UNPUBLISHED = ("held", "run_failed")  # events of a morning whose publication did not take place
@@ -97,10 +87,10 @@ def serve(day: date) -> Told:
     events += _watched(lane, day, is_held)
     events += _verdicts(lane, day)
     cursors = dict(lane.cursors)
-    requests = _asked_for(lane, day)
+    requests = asked_for(lane, day)
     if "double_trigger" in faults:
         lane.cursors = cursors  # a second scheduler, that knows nothing of the first
-        again = _asked_for(lane, day)
+        again = asked_for(lane, day)
         events.append(event(day, "fault", f"double_trigger: {len(requests)} runs asked for, then {len(again)} more"))
         requests += again
     for request in requests:
@@ -327,52 +317,6 @@ def _verdicts(lane: Lane, day: date) -> list[Event]:
         if row["decision"] != "nothing":
             events.append(event(day, f"decision_{row['decision']}", row["reason"]))
     return events
-
-
-def _asked_for(lane: Lane, day: date) -> list[dg.RunRequest]:
-    """Tick every sensor that the policy has switched on, and the Monday schedule; returns the runs that they ask for."""
-    import dagster as dg
-
-    from pipeline_assets import automation
-    from pipeline_assets.definitions import defs
-
-    asked: list[dg.RunRequest] = []
-    others = {name for names in RETRAINING.values() for name in names} - set(RETRAINING[lane.policy])
-    morning = datetime.combine(
-        day + timedelta(days=1), datetime.min.time(), ZoneInfo(get_settings().calendar.time_zone)
-    )
-    for sensor in automation.SENSORS:
-        if sensor.name in {*others, *OF_DATA} or isinstance(sensor, dg.RunStatusSensorDefinition):
-            continue
-        with dg.build_sensor_context(
-            lane.instance, lane.cursors.get(sensor.name), repository_def=lane.repository, resources=_needed(sensor)
-        ) as context:
-            tick = defs.resolve_sensor_def(sensor.name).evaluate_tick(context)
-        lane.cursors[sensor.name] = tick.cursor
-        asked += [
-            request.with_replaced_attrs(job_name=request.job_name or sensor.job_name)
-            for request in tick.run_requests or []
-        ]
-    for schedule in automation.SCHEDULES:
-        if schedule.name not in RETRAINING[lane.policy] or morning.weekday() != 0:  # the training of Monday morning
-            continue
-        context = dg.build_schedule_context(
-            lane.instance, scheduled_execution_time=morning.astimezone(UTC), repository_def=lane.repository
-        )
-        evaluated = schedule.evaluate_tick(context)
-        asked += [request.with_replaced_attrs(job_name=schedule.job_name) for request in evaluated.run_requests or []]
-    fresh = [request for request in asked if (request.run_key or "") not in lane.requested]
-    lane.requested |= {request.run_key or "" for request in fresh}
-    return fresh
-
-
-def _needed(sensor: dg.SensorDefinition) -> dict[str, Any]:
-    """The resources that a sensor asks for: the others would be opened too, and MLflow's is one of runs."""
-    from pipeline_assets.definitions import defs
-
-    return {
-        name: resource for name, resource in (defs.resources or {}).items() if name in sensor.required_resource_keys
-    }
 
 
 def _releases(lane: Lane, day: date) -> list[Event]:

@@ -87,7 +87,7 @@ def quality_of(
         pyarrow.timestamp("ns")
     )  # compared often: as objects of Python that takes twenty times as long
     purchases = bought.set_column(bought.schema.get_field_index("event_date"), "event_date", dates).to_pandas()
-    promoted_on, scale, scale_error = _champion_level(lake)
+    promoted_on, scale, scale_error = champion_level(lake, day)
     answered = _served(lake, first, day)
     content, served_content = (
         {d: _content(frame, purchases, d, horizon, promoted_on) for d, frame in lists.items()}
@@ -111,7 +111,8 @@ def quality_of(
     fresh_served = {d: frame for d, frame in answered.items() if d not in known_served}
     served = realised_quality(fresh_served, purchases, horizon, day, K, label_days=labels)
     served = _with_known(served, served_content, known_served, day)
-    decision = quality_decision(history, baseline, policy, scale_error / scale)
+    evening = (settings.calendar.week_start - 2) % 7  # evaluations judge lists as of the day before a week
+    decision = quality_decision(history, baseline, policy, scale_error / scale, alike=evening)
     page = write_page(settings, "quality", day, quality_page(day, history, decision, served, YARDSTICK))
     figures = {
         "ndcg": decision.value if math.isfinite(decision.value) else None,
@@ -208,9 +209,13 @@ def _served(lake: Lake, first: date, day: date) -> dict[date, pd.DataFrame]:
     return {d: frame[["customer_id", "rank", "product_id"]] for d, frame in rows.groupby("event_date")}
 
 
-def _champion_level(lake: Lake) -> tuple[date, float, float]:
-    """The day on which the champion was promoted, how many times the yardstick's NDCG it had there, and the standard error of that."""
-    promotions = lake.read("evaluation/promotion").to_pandas().sort_values("event_date")
+def champion_level(lake: Lake, on: date) -> tuple[date, float, float]:
+    """The day up to `on` on which the champion was promoted, how many times the yardstick's NDCG it had there, and the standard error of that.
+
+    Raises:
+        NotEnoughData: nothing was promoted by then.
+    """
+    promotions = lake.read("evaluation/promotion", None, on).to_pandas().sort_values("event_date")
     promoted = promotions[promotions["outcome"] == "promote"]
     if promoted.empty:
         raise NotEnoughData(
