@@ -60,7 +60,7 @@ def page(replays: Sequence[Replayed], figures: Mapping[str, Any]) -> str:
         sections.append(Section(f"Ledger: {each.policy}", note, tables=shown, folded=folded))
     faults = ", ".join(figures["faults"]) or "none"
     share = figures["values"].get("source", {}).get("customer_share", 1)
-    whose = "all customers" if share == 1 else f"{share:.2%} of the customers, whose sales these are"
+    whose = "all customers" if share == 1 else f"{100 * share:g}% of the customers, whose sales these are"
     return html_page(
         "Replay",
         f"{figures['from']} to {figures['to']}, {whose}, faults: {faults}",

@@ -62,7 +62,7 @@ def test_whose_sales_they_are_is_said() -> None:
     assert "all customers, faults" in shown(replayed("weekly", 100.0))
     some = replace(QUESTION, values={"source": {"customer_share": 0.2}})
     text = page([replayed("weekly", 100.0)], summary([replayed("weekly", 100.0)], some))
-    assert "20.00% of the customers, whose sales these are" in text
+    assert "20% of the customers, whose sales these are" in text
 
 
 def test_faults_are_named() -> None:
