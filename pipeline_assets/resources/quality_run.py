@@ -210,18 +210,21 @@ def _served(lake: Lake, first: date, day: date) -> dict[date, pd.DataFrame]:
 
 
 def champion_level(lake: Lake, on: date) -> tuple[date, float, float]:
-    """The day up to `on` on which the champion was promoted, how many times the yardstick's NDCG it had there, and the standard error of that.
+    """The day on which the champion of `on` was promoted, how many times the yardstick's NDCG it had there, and the standard error of that.
+
+    Lists of days before the first promotion, which a range makes at once, are the first champion's.
 
     Raises:
-        NotEnoughData: nothing was promoted by then.
+        NotEnoughData: nothing was ever promoted.
     """
-    promotions = lake.read("evaluation/promotion", None, on).to_pandas().sort_values("event_date")
+    promotions = lake.read("evaluation/promotion").to_pandas().sort_values("event_date")
     promoted = promotions[promotions["outcome"] == "promote"]
     if promoted.empty:
         raise NotEnoughData(
             "realised quality", found="no promoted model", wanted="a champion", fix="run the job `training` first"
         )
-    day = promoted["event_date"].iloc[-1]
+    before = promoted[promoted["event_date"] <= on]
+    day = before["event_date"].iloc[-1] if len(before) else promoted["event_date"].iloc[0]
     (row,) = lake.read(EVALUATION_TABLE, day, day).to_pylist()
     summaries = json.loads(row["summaries"])
     scale = float(summaries[MODEL]["ndcg"] / summaries[YARDSTICK]["ndcg"])
