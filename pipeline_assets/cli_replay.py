@@ -17,7 +17,7 @@ from pipeline_assets.sources.faulty import FAULTS
 
 # A replay trains up to once a week: models of few weeks are cheaper, for all policies alike. What that does to their comparison was not measured.
 LABEL_WEEKS = 8
-# What a day costs grows little below this many customers; six months of them take less than half an hour (benchmarks/results/replay.md).
+# Six months of so many customers take less than half an hour (benchmarks/results/replay.md).
 REPLAYED = 500
 ASKING = 40  # of them each morning: both arms of a canary have enough
 # A morning's requests come within seconds, so a stage is a morning. Latency is of this machine and hour, and would make the ledger depend on them.

@@ -33,7 +33,7 @@ BACKFILLED_DAYS = 90
 FEATURE_DAYS = 7  # of them, those whose features are made again and published
 STORM = 1_000  # failures, one every three seconds
 WAIT = 900.0  # seconds for a training to begin, and to end
-RUN = Callable[["Task"], "list[Event]"]
+Run = Callable[["Task"], "list[Event]"]
 
 
 # Rollbacks
@@ -81,7 +81,7 @@ def _named(release: Release) -> str:
 # Backfills
 
 
-def landed_again(day: date, run: RUN) -> tuple[list[Event], str]:
+def landed_again(day: date, run: Run) -> tuple[list[Event], str]:
     """Land the last 90 days up to `day` again in random order, and features of the newest of them, twice; the events, and what changed."""
     from pipeline_assets.loop import Task
     from pipeline_assets.resources.lake import local_lake
@@ -123,7 +123,7 @@ def _contents(lake: Lake, days: Sequence[date]) -> dict[tuple[str, date], str]:
     }
 
 
-def published_again(day: date, run: RUN) -> tuple[list[Event], str]:
+def published_again(day: date, run: Run) -> tuple[list[Event], str]:
     """Publish the last days' features online in random order, twice; the events, and what became of the online values."""
     from pipeline_assets.loop import Task
     from pipeline_assets.resources.feature_store import FeatureStoreResource

@@ -35,9 +35,8 @@ def reversed_scores(text: str) -> str:
             value[1:] if value.startswith("-") else f"-{value}" for value in line[1].split(" ")
         )
 
-    # without the sizes of the trees' texts LightGBM reads one after the other; what it writes then has the right ones
-    text = re.sub(r"^tree_sizes=.*\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^leaf_value=(.*)$", turned, text, flags=re.MULTILINE)
+    # what LightGBM writes then has the right sizes
+    text = re.sub(r"^leaf_value=(.*)$", turned, _without_sizes(text), flags=re.MULTILINE)
     return str(lightgbm.Booster(model_str=text).model_to_string())
 
 
@@ -76,14 +75,18 @@ def force_champion(day: date) -> str:
 
 
 def _leaves(text: str, value: str) -> str:
-    """A LightGBM model with one value in all leaves; see `reversed_scores` for the sizes."""
-    text = re.sub(r"^tree_sizes=.*\n", "", text, flags=re.MULTILINE)
+    """A LightGBM model with one value in all leaves."""
     return re.sub(
         r"^leaf_value=(.*)$",
         lambda line: "leaf_value=" + " ".join([value] * len(line[1].split(" "))),
-        text,
+        _without_sizes(text),
         flags=re.MULTILINE,
     )
+
+
+def _without_sizes(text: str) -> str:
+    """A LightGBM model without the sizes of its trees' texts: it is read one tree after the other, whatever their length."""
+    return re.sub(r"^tree_sizes=.*\n", "", text, flags=re.MULTILINE)
 
 
 def _flipped(model: bytes) -> bytes:
@@ -98,8 +101,7 @@ def _turned_lists(blobs: Mapping[str, bytes]) -> bytes:
 
 def _slowed(blobs: Mapping[str, bytes]) -> bytes:
     """The model and copies of its trees that add nothing: the same answers, for `SLOWER` times what one may cost on this machine."""
-    text = re.sub(r"^tree_sizes=.*\n", "", blobs["model.txt"].decode(), flags=re.MULTILINE)
-    before, _, after = text.partition("end of trees")
+    before, _, after = _without_sizes(blobs["model.txt"].decode()).partition("end of trees")
     silent = _leaves(before[before.index("Tree=0") :], "0")
     candidates = max(len(asked["candidate_ids"]) for asked in json.loads(blobs["warmup.json"])["requests"])
 

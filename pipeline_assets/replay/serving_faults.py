@@ -35,7 +35,7 @@ HELD_SECONDS = 0.2  # reads are kept waiting, for less than an answer may take, 
 PAUSE_SECONDS = (
     0.02  # between two questions of somebody who asks without end: the day's publication is in the same process
 )
-START_SECONDS = 300.0  # two workers import the API: 4 CPU s each
+START_SECONDS = 300.0  # two workers import the API, on a machine that may be busy
 MALFORMED: Sequence[tuple[str, str, bytes | None]] = (
     ("GET", path_of("x" * 10_000), None),
     ("GET", path_of("%00"), None),
@@ -101,7 +101,7 @@ def _malformed(api: Api) -> str:
 
 
 def _crowd(api: Api, customers: Sequence[str]) -> str:
-    """Reads of the store wait until everybody has asked, so that the machine's speed does not decide who is let in."""
+    """Reads of the store are held up, so that a fast machine is not done with the first before the last have asked."""
     most = get_settings().serving.max_in_flight
     asked = [customers[n % len(customers)] for n in range(CROWD * most)]
     api.hold_seconds = HELD_SECONDS

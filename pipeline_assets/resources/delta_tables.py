@@ -82,8 +82,8 @@ def rows_of(table: DeltaTable, filters: Sequence[Filter], columns: list[str] | N
 
 
 def _dataset(table: DeltaTable, filters: list[Filter] | None) -> pyarrow.dataset.Dataset:
-    """The files that can have rows. Delta's own dataset reads them through Python, and has an expression of every column's bounds in every file:
-    half a year of purchases took 0.23 CPU s instead of 0.11. It is for object stores, and for tables that only a newer reader understands."""
+    """The files that can have rows. Delta's own dataset reads them through Python, and has an expression of every column's bounds in every file.
+    It is for object stores, and for tables that only a newer reader understands."""
     import pyarrow.dataset
     import pyarrow.fs
 

@@ -36,6 +36,8 @@ def test_faults_of_serving_and_operations(tmp_path: Path) -> None:
     watched = [event["text"] for event in events if event["kind"] == "caught_up"]
     assert watched == [f"watched 2017-03-{day}" for day in (20, 21, 22)]
     assert [event["text"] for event in events if event["kind"] == "rolled_back"] == ["version 2: change"]
+    online = [event["text"] for event in events if "publications in random order" in event["text"]]
+    assert [text.endswith("online values of 80 customers as they were") for text in online] == [True]
 
 
 def test_a_season_is_trained_on_once_a_week(tmp_path: Path) -> None:
